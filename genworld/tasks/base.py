@@ -1,0 +1,63 @@
+"""What a task is: the one thing the trainer knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from genworld.types import ClipSource, Pack
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """The result of one forward pass.
+
+    `loss` and every entry of `logs` are *sums* over `Task.units(pack)`; the trainer divides by the number of units in
+    the whole optimiser step over all ranks, so that a rank with few units does not weigh as much as one with many.
+    """
+
+    loss: Tensor
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Task(nn.Module):
+    """Networks together with the loss that trains them."""
+
+    def units(self, pack: Pack) -> int:
+        """How many units (latent tokens, pixels, answers) `forward(pack)` sums its losses over."""
+        raise NotImplementedError
+
+    def forward(self, pack: Pack, seed: int, step: int) -> TaskOutput:
+        """Losses of one pack. Randomness is a function of (`seed`, each sample's position) and nothing else.
+
+        Args:
+            pack: samples on the task's device.
+            seed: the experiment's seed (validation passes another).
+            step: optimiser steps done so far, for losses that change phase.
+        """
+        raise NotImplementedError
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks a checkpoint holds, by name; frozen foreign ones are left out."""
+        raise NotImplementedError
+
+    def prepare(self, source: ClipSource, picks: Sequence) -> None:
+        """Whatever must be measured on data before the first step (statistics, a vocabulary). Default: nothing.
+
+        Called once, before step 0, with the same arguments on every rank, and not when a run is resumed: what it
+        measures must end up in parameters, buffers or `assets`.
+        """
+
+    def assets(self) -> dict[str, str]:
+        """Text files saved with every checkpoint (a tokenizer, say), by file name."""
+        return {}
+
+    def load_assets(self, assets: Mapping[str, str]) -> None:
+        """Take back what `assets` gave. Called before weights are loaded."""
+
+    def preview(self, packs: Sequence[Pack], folder: Path, seed: int) -> list[Path]:
+        """Write pictures a person can judge progress by; returns the files. Default: none."""
+        return []

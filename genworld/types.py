@@ -1,0 +1,173 @@
+"""The records that every part of genworld speaks. No logic beyond arithmetic on their own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class ClipShape(NamedTuple):
+    """The shape a clip is used at: pixel frames, pixel height and width, frames per second."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+    def __str__(self) -> str:
+        return f"{self.num_frames}x{self.height}x{self.width}@{self.fps:g}"
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """How pixels become tokens: the strides of the VAE and the patch of the transformer.
+
+    A causal VAE turns 1 + n * `time_stride` frames into 1 + n latent frames.
+    """
+
+    time_stride: int
+    space_stride: int
+    patch: int = 1
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width in pixels must be divisible by this."""
+        return self.space_stride * self.patch
+
+    def latent_shape(self, shape: ClipShape) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a clip.
+
+        Raises:
+            ValueError: the shape does not fit the grid.
+        """
+        if (shape.num_frames - 1) % self.time_stride:
+            below = (shape.num_frames - 1) // self.time_stride * self.time_stride + 1
+            raise ValueError(
+                f"{shape.num_frames} frames cannot be encoded at a temporal stride of {self.time_stride}: "
+                f"use 1 + {self.time_stride} n, such as {below} or {below + self.time_stride}"
+            )
+        for name, size in (("height", shape.height), ("width", shape.width)):
+            if size % self.size_multiple:
+                below = max(size // self.size_multiple, 1) * self.size_multiple
+                raise ValueError(
+                    f"{name} {size} is not divisible by {self.size_multiple}: "
+                    f"use {below} or {below + self.size_multiple}"
+                )
+        time = 1 + (shape.num_frames - 1) // self.time_stride
+        return time, shape.height // self.space_stride, shape.width // self.space_stride
+
+    def num_tokens(self, shape: ClipShape) -> int:
+        """Transformer tokens of a clip."""
+        time, rows, columns = self.latent_shape(shape)
+        return time * (rows // self.patch) * (columns // self.patch)
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What is known of a source clip before a frame is decoded."""
+
+    text: str
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    name: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Duration; an image (one frame) has none."""
+        return self.num_frames / self.fps if self.num_frames > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One sample of the global order: which clip, where in it, at what shape.
+
+    `position` is its place in the global order; all randomness of the sample is a function of (seed, position).
+    `start` is in seconds from the clip's first frame.
+    """
+
+    position: int
+    index: int
+    shape: ClipShape
+    start: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded frames: `pixels` in [-1, 1], frames per second, and what they show."""
+
+    pixels: Float[Tensor, "3 F H W"]
+    fps: float
+    text: str = ""
+
+    @property
+    def shape(self) -> ClipShape:
+        """Frames, height, width and rate."""
+        _, frames, height, width = self.pixels.shape
+        return ClipShape(frames, height, width, self.fps)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the loader hands to a task: pixels or, when precomputed, latents and text features.
+
+    `latents` are normalised VAE latents (zero mean, unit deviation per channel).
+    """
+
+    position: int
+    shape: ClipShape
+    text: str
+    pixels: Float[Tensor, "3 F H W"] | None = None
+    latents: Float[Tensor, "C T H W"] | None = None
+    text_features: Float[Tensor, "S D"] | None = None
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A micro-batch: samples of any shapes whose tokens together fit the token budget."""
+
+    samples: tuple[Sample, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    @property
+    def texts(self) -> list[str]:
+        """The captions, in order."""
+        return [sample.text for sample in self.samples]
+
+    def to(self, device: torch.device | str) -> Pack:
+        """A copy whose tensors are on `device`."""
+
+        def move(sample: Sample) -> Sample:
+            names = ("pixels", "latents", "text_features")
+            tensors = {name: getattr(sample, name) for name in names}
+            moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
+            return replace(sample, **moved)
+
+        return Pack(tuple(map(move, self.samples)))
+
+
+class ClipSource(Protocol):
+    """A data set of clips: a list of infos that cost nothing, and a way to read one at a given shape."""
+
+    def __len__(self) -> int:
+        """How many clips."""
+        ...
+
+    def info(self, index: int) -> ClipInfo:
+        """What is known of clip `index`; never decodes."""
+        ...
+
+    def read(self, pick: Pick) -> Sample:
+        """Decode (or make) the picked clip at the picked shape."""
+        ...

@@ -1,0 +1,89 @@
+"""Benchmarks: ours against a reference, measured in the same run.
+
+    python tools/bench.py --list
+    python tools/bench.py packing dit --json results.json
+
+Each benchmark is a file in `tools/benchmarks/` with a docstring that says what it measures and `run()`, which returns
+a list of `{name, ours, reference, ratio, unit, target, holds}`. Exits with 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import pkgutil
+import platform
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FIELDS = {"name", "ours", "reference", "ratio", "unit", "target", "holds"}
+
+
+def names() -> list[str]:
+    """All benchmarks."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(ROOT / "tools" / "benchmarks")]))
+
+
+def load(name: str):
+    """The module of one benchmark."""
+    sys.path.insert(0, str(ROOT))
+    return importlib.import_module(f"tools.benchmarks.{name}")
+
+
+def machine() -> str:
+    """The processor, cores, torch and date, for the record."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cores = torch.get_num_threads()
+    return f"{model}, {cores} threads, {device}, torch {torch.__version__}, {datetime.date.today()}"
+
+
+def show(row: dict) -> None:
+    """One line of the table."""
+    assert row.keys() == FIELDS, f"a benchmark returns {sorted(FIELDS)}, got {sorted(row)}"
+    verdict = "ok" if row["holds"] else "MISSED"
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4g}"
+
+    cells = [number(row[key]) for key in ("ours", "reference", "ratio")]
+    print(f"{row['name']:<44} {cells[0]:>10} {cells[1]:>10} {cells[2]:>8}  {row['unit']:<22} {row['target']:<16} {verdict}")
+
+
+def main() -> int:
+    """Run the benchmarks that were named and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; see --list")
+    parser.add_argument("--list", action="store_true", help="name them all and stop")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    args = parser.parse_args()
+    if args.list or not args.names:
+        for name in names():
+            print(f"{name:<12} {(load(name).__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    if unknown := set(args.names) - set(names()):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+    print(machine())
+    print(f"{'':<44} {'ours':>10} {'reference':>10} {'ratio':>8}  {'unit':<22} {'target':<16}")
+    rows = []
+    for name in args.names:
+        for row in load(name).run():
+            show(row)
+            rows.append(row)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        print(f"wrote {args.json}")
+    return 0 if all(row["holds"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
