@@ -32,8 +32,7 @@ def film_strip(
     scale = height / frames.shape[1]
     size = (height, max(round(frames.shape[2] * scale), 1))
     small = rearrange(frames[picked], "n h w c -> n c h w").float()
-    mode = {"mode": "nearest"} if scale >= 1 else {"mode": "area"}
-    shown = F.interpolate(small, size, **mode).round().to(torch.uint8)
+    shown = F.interpolate(small, size, mode="nearest" if scale >= 1 else "area").round().to(torch.uint8)
     shown = F.pad(shown, (0, gap), value=255)
     return rearrange(shown, "n c h w -> h (n w) c")[:, :-gap]
 
@@ -75,9 +74,7 @@ def contact_sheet(
     return sheet
 
 
-def write_sheet(
-    path: Path, clips: Sequence[Float[Tensor, "3 F H W"]], labels: Sequence[str], columns: int = 1
-) -> Path:
+def write_sheet(path: Path, clips: Sequence[Float[Tensor, "3 F H W"]], labels: Sequence[str], columns: int = 1) -> Path:
     """Write a `contact_sheet` as a picture, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(clips, labels, columns).save(path)
