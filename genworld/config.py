@@ -94,6 +94,7 @@ def to_yaml(config: Any) -> str:
 def _decode_dataclass(schema: type, value: Any, path: str) -> Any:
     _expect(isinstance(value, Mapping), path, f"a mapping for {schema.__name__}", value)
     fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
+    value = _fill_preset(schema, value, path)
     for key in value:
         if key not in fields:
             _fail(_join(path, key), f"{schema.__name__} has no such field (it has {', '.join(fields)})", key, fields)
@@ -108,6 +109,18 @@ def _decode_dataclass(schema: type, value: Any, path: str) -> Any:
         raise
     except ValueError as error:  # what __post_init__ found wrong
         _fail(path, str(error))
+
+
+def _fill_preset(schema: type, value: Mapping, path: str) -> Mapping:
+    """`preset: name` stands for the fields of `schema.PRESETS[name]`; fields beside it win."""
+    presets = getattr(schema, "PRESETS", {})
+    if not presets or "preset" not in value:
+        return value
+    rest = dict(value)
+    name = rest.pop("preset")
+    if name not in presets:
+        _fail(_join(path, "preset"), f"{schema.__name__} has presets {', '.join(presets)}, got {name!r}", name, presets)
+    return {**presets[name], **rest}
 
 
 def _decode_union(members: tuple, value: Any, path: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -35,6 +35,7 @@ class Plan:
     size: tuple[int, int] = (1, 2)
     folder: Path | None = None
     mode: Literal["fast", "slow"] = "fast"
+    PRESETS: ClassVar[dict] = {"big": {"size": [10, 20], "mode": "slow"}}
     weights: dict[str, float] = field(default_factory=dict)
     either: int | str = 0
 
@@ -119,3 +120,10 @@ def test_missing_or_broken_file(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [1")
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(Plan, tmp_path / "bad.yaml")
+
+
+def test_preset_fills_in_what_is_not_said() -> None:
+    plan = decode(Plan, {"name": "a", "shape": {"kind": "square"}, "preset": "big", "mode": "fast"})
+    assert (plan.size, plan.mode) == ((10, 20), "fast")
+    with pytest.raises(ConfigError, match="preset: Plan has presets big, got 'bigg'; did you mean 'big'"):
+        decode(Plan, {"name": "a", "shape": {"kind": "square"}, "preset": "bigg"})

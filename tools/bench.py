@@ -55,8 +55,9 @@ def show(row: dict) -> None:
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4g}"
 
-    cells = [number(row[key]) for key in ("ours", "reference", "ratio")]
-    print(f"{row['name']:<44} {cells[0]:>10} {cells[1]:>10} {cells[2]:>8}  {row['unit']:<22} {row['target']:<16} {verdict}")
+    ours, reference, ratio = (number(row[key]) for key in ("ours", "reference", "ratio"))
+    line = f"{row['name']:<44} {ours:>10} {reference:>10} {ratio:>8}  {row['unit']:<22} {row['target']:<16} {verdict}"
+    print(line, flush=True)
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from genworld.types import ClipSource, Pack
+from genworld.types import ClipSource, Pack, Pick, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,13 @@ class TaskOutput:
 
 
 class Task(nn.Module):
-    """Networks together with the loss that trains them."""
+    """Networks together with the loss that trains them.
+
+    Attributes:
+        grid: how clips become tokens; data is packed by it.
+    """
+
+    grid: TokenGrid
 
     def units(self, pack: Pack) -> int:
         """How many units (latent tokens, pixels, answers) `forward(pack)` sums its losses over."""
@@ -44,7 +50,7 @@ class Task(nn.Module):
         """The networks a checkpoint holds, by name; frozen foreign ones are left out."""
         raise NotImplementedError
 
-    def prepare(self, source: ClipSource, picks: Sequence) -> None:
+    def prepare(self, source: ClipSource, picks: Sequence[Pick]) -> None:
         """Whatever must be measured on data before the first step (statistics, a vocabulary). Default: nothing.
 
         Called once, before step 0, with the same arguments on every rank, and not when a run is resumed: what it

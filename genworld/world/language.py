@@ -67,7 +67,7 @@ class _Teller:
         clauses = [clause for index in things if (clause := self._clause(index))]
         rest = [index for index in things if index not in self.named]
         resting = self._resting(rest)
-        if self.detailed and (walls := set(self.story.seen) - set(things) - self.named):
+        if (self.detailed or not things) and (walls := set(self.story.seen) - set(things) - self.named):
             resting.append(f"{_list([self._mention(i) for i in walls])} stands nearby")
         # "while" and the comma keep apart who is hit and who rests.
         text = ", while ".join(", and ".join(part) for part in (clauses, resting) if part)

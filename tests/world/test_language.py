@@ -151,3 +151,12 @@ def test_camera_poses_are_rigid_and_upright() -> None:
         assert float(turn.det().min()) == pytest.approx(1, abs=1e-5)
         assert (turn[:, 2, 1] < 0).all()  # the camera's y axis points down
         assert math.isclose(float(turn[:, 2, 0].abs().max()), 0, abs_tol=1e-6)  # no roll
+
+
+@pytest.mark.parametrize("style", CAPTION_STYLES)
+def test_captions_of_clips_that_begin_when_things_have_left_or_hide(style: str) -> None:
+    config = WorldConfig(max_objects=1, motions=("left", "right"), occluders=1.0, caption_styles=(style,))
+    shape = ClipShape(5, 32, 32, 8.0)
+    clips = [sample_clip(seed, config, shape, start=start) for seed in range(20) for start in (0.4, 0.8, 20.0)]
+    assert all(clip.caption for clip in clips)
+    assert any({clip.story.objects[i].shape for i in clip.story.seen} == {"wall"} for clip in clips)

@@ -1,0 +1,377 @@
+"""From a data config to packs on their way to the device: sources, splits, workers, and clips that cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from genworld.data.media import MediaLimits
+from genworld.data.packing import PackingConfig, PackOrder, validation_picks
+from genworld.data.readers import ReaderKind
+from genworld.data.shards import ShardSource
+from genworld.data.sources import ManifestSource
+from genworld.data.synthetic import WorldSource
+from genworld.ops.random import seed_of
+from genworld.types import ClipInfo, ClipSource, Pack, Pick, Sample, TokenGrid
+from genworld.world import WorldConfig
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["train", "validation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What every kind of data has in common.
+
+    Attributes:
+        packing: shapes and budgets.
+        validation: held-out clips: a number of them, or a fraction below 1. Which ones is a hash of their names, so it
+            stays the same when clips are added. 0 holds out none.
+        num_workers: processes that read clips; 0 reads in the training process.
+        prefetch: packs that every worker reads ahead.
+        max_bad_fraction: the part of the clips that may turn out to be unreadable before training stops. Up to then,
+            each is replaced, where it comes up, by a clip of the same shape, and reported once. 0 stops at the first.
+    """
+
+    packing: PackingConfig
+    validation: int | float = 0
+    num_workers: int = 0
+    prefetch: int = 2
+    max_bad_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.validation < 0 or (isinstance(self.validation, float) and self.validation >= 1):
+            raise ValueError(f"validation is a number of clips or a fraction below 1, got {self.validation}")
+        if self.num_workers < 0 or self.prefetch < 1:
+            raise ValueError("num_workers must be at least 0 and prefetch at least 1")
+        if not 0 <= self.max_bad_fraction < 1:
+            raise ValueError(f"max_bad_fraction must be in [0, 1), got {self.max_bad_fraction}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldData(DataSettings):
+    """Clips of the procedural world, made when asked for.
+
+    Attributes:
+        num_clips: how many scenes to train on; `validation` scenes come on top.
+        offset: seed of the first scene.
+        aspect_ratio: width / height at which pixel budgets are spent.
+        cache: folder to keep rendered clips in, so that only the first epoch renders. None renders every time.
+        world: what scenes contain.
+    """
+
+    kind: Literal["world"] = "world"
+    num_clips: int
+    offset: int = 0
+    aspect_ratio: float = 1.0
+    cache: Path | None = None
+    world: WorldConfig = field(default_factory=WorldConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_clips < 1 or self.offset < 0 or self.aspect_ratio <= 0:
+            raise ValueError("num_clips and aspect_ratio must be positive, offset at least 0")
+        if not self.packing.shapes or any(shape.frames > 1 and shape.fps is None for shape in self.packing.shapes):
+            raise ValueError("packing.shapes: the world has no shape of its own: give shapes, each with its fps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestData(DataSettings):
+    """Video files with captions.
+
+    Attributes:
+        manifest: a CSV, Parquet or JSONL file, or a folder of clips.
+        root: folder that the paths in the manifest start from; by default the manifest's own.
+        reader: library that decodes.
+        limits: on each file and each read.
+        verify: check the files against the manifest's sha256 column.
+    """
+
+    kind: Literal["manifest"] = "manifest"
+    manifest: Path
+    root: Path | None = None
+    reader: ReaderKind = "pyav"
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    verify: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardData(DataSettings):
+    """Precomputed latents, and text features if they were precomputed too.
+
+    Attributes:
+        path: the folder that `tools/precompute.py` wrote. Leave `packing.shapes` empty: shapes are in the shards.
+    """
+
+    kind: Literal["shards"] = "shards"
+    path: Path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packing.shapes:
+            raise ValueError("packing.shapes: precomputed clips have their shapes already: leave it out")
+
+
+DataConfig = WorldData | ManifestData | ShardData
+
+
+def build_source(config: DataConfig, split: Split = "train") -> ClipSource:
+    """Open the clips of one split.
+
+    Raises:
+        ValueError: there is nothing to read, or nothing is held out and the validation split is asked for.
+    """
+    if split == "validation" and not config.validation:
+        raise ValueError("data.validation is 0, so no clips are held out: set it to a number of clips or a fraction")
+    if isinstance(config, WorldData):
+        return _build_world(config, split)
+    source: ClipSource
+    if isinstance(config, ManifestData):
+        source = ManifestSource(config.manifest, config.root, config.reader, config.limits, config.verify)
+    else:
+        source = ShardSource(config.path)
+    if not config.validation:
+        return source
+    names = [source.info(i).name for i in range(len(source))]
+    held_out = set(choose_validation(names, config.validation))
+    return Subset(source, [i for i in range(len(names)) if (i in held_out) == (split == "validation")])
+
+
+def _build_world(config: WorldData, split: Split) -> ClipSource:
+    number = config.validation
+    held_out = max(round(number * config.num_clips), 1) if isinstance(number, float) else number
+    first, count = (0, config.num_clips) if split == "train" else (config.num_clips, held_out)
+    seeds = range(config.offset + first, config.offset + first + count)
+    return WorldSource(seeds, config.world, config.packing.shapes, config.aspect_ratio, config.cache)
+
+
+def choose_validation(names: Sequence[str], validation: int | float) -> list[int]:
+    """Indices of the held-out clips: those whose names have the smallest hashes.
+
+    Raises:
+        ValueError: nothing would be left on one of the two sides.
+    """
+    keys = [seed_of("validation", name) for name in names]
+    if isinstance(validation, float):
+        chosen = [i for i, key in enumerate(keys) if key < validation * 2**63]
+    else:
+        chosen = sorted(range(len(names)), key=lambda i: keys[i])[:validation]
+    if not 0 < len(chosen) < len(names):
+        raise ValueError(
+            f"data.validation {validation} holds out {len(chosen)} of {len(names)} clips: "
+            "both splits need at least one; change data.validation"
+        )
+    return sorted(chosen)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some clips of a source, numbered anew."""
+
+    source: ClipSource
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def info(self, index: int) -> ClipInfo:
+        """What is known of clip `index`."""
+        return self.source.info(self.indices[index])
+
+    def read(self, pick: Pick) -> Sample:
+        """Read the picked clip."""
+        return self.source.read(replace(pick, index=self.indices[pick.index]))
+
+
+def clip_infos(source: ClipSource) -> list[ClipInfo]:
+    """The infos of all clips, for `PackOrder`. Those of the world have no captions, which it takes long to tell."""
+    info = source.facts if isinstance(source, WorldSource) else source.info
+    return [info(index) for index in range(len(source))]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a worker sends: a pack, and the clips (index, why) that could not be read on the way to it."""
+
+    pack: Pack | None
+    bad: tuple[tuple[int, str], ...]
+
+    def pin_memory(self) -> _Read:
+        """Called by torch's loader."""
+        return self if self.pack is None else _Read(_pinned(self.pack), self.bad)
+
+
+@dataclass(frozen=True)
+class _Reader(Dataset):
+    """Turns the picks of a pack into a pack. Lives in the workers; knows no order and keeps no state."""
+
+    source: ClipSource
+    order: PackOrder
+    replace: bool
+
+    def __getitem__(self, picks: Sequence[Pick]) -> _Read:
+        samples: list[Sample] = []
+        bad: list[tuple[int, str]] = []
+        for pick in picks:
+            sample = self._read(pick, bad)
+            if sample is None:
+                return _Read(None, tuple(bad))
+            samples.append(sample)
+        return _Read(Pack(tuple(samples)), tuple(bad))
+
+    def _read(self, pick: Pick, bad: list[tuple[int, str]]) -> Sample | None:
+        """Read a pick, or what replaces it; None where nothing may or can. Unreadable clips are added to `bad`."""
+        candidate: Pick | None = pick
+        attempt = 0
+        while candidate is not None:
+            try:
+                return self.source.read(candidate)
+            except (ValueError, OSError) as error:  # what a broken file raises; anything else is a bug
+                bad.append((candidate.index, f"at {candidate.shape} from {candidate.start:.2f} s: {error}"))
+            except Exception as error:
+                error.add_note(f"while reading {_title(self.source, candidate.index)} as {candidate}")
+                raise
+            attempt += 1
+            candidate = self.order.replacement(pick, attempt) if self.replace else None
+        return None
+
+
+@dataclass
+class Loader:
+    """The packs of one rank, step by step and without end.
+
+    What is in a pack depends on the order alone: not on the number of ranks or workers, nor on where the walk began.
+
+    Attributes:
+        source: where clips are read.
+        order: which clips, and in which packs.
+        rank: of this process.
+        world_size: number of processes; divides the order's `packs_per_step`.
+        num_workers: reading processes of this rank.
+        prefetch: packs that each reads ahead.
+        max_bad_fraction: see `DataSettings`. Counted on every rank by itself.
+        pin_memory: give tensors in page-locked memory, for copies to a GPU that do not wait.
+        bad: clips that could not be read so far, by index, with the reason.
+    """
+
+    source: ClipSource
+    order: PackOrder
+    rank: int = 0
+    world_size: int = 1
+    num_workers: int = 0
+    prefetch: int = 2
+    max_bad_fraction: float = 0.0
+    pin_memory: bool = False
+    bad: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        packs = self.order.config.packs_per_step
+        if packs % self.world_size:
+            raise ValueError(
+                f"data.packing.packs_per_step is {packs}, which {self.world_size} processes cannot share: "
+                f"make it a multiple of {self.world_size}"
+            )
+        assert 0 <= self.rank < self.world_size
+
+    @property
+    def packs_per_rank(self) -> int:
+        """Packs of this rank in a step: the gradient accumulation."""
+        return self.order.config.packs_per_step // self.world_size
+
+    @classmethod
+    def for_rank(
+        cls, source: ClipSource, order: PackOrder, settings: DataSettings, rank: int, world_size: int
+    ) -> Loader:
+        """The loader that a config asks for."""
+        return cls(
+            source,
+            order,
+            rank,
+            world_size,
+            num_workers=settings.num_workers,
+            prefetch=settings.prefetch,
+            max_bad_fraction=settings.max_bad_fraction,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def steps(self, start: int = 0) -> Iterator[list[Pack]]:
+        """This rank's packs of each optimiser step from `start` on; a run is resumed at the number of steps it did.
+
+        Raises:
+            ValueError: more clips than allowed cannot be read; names the last one.
+        """
+        loader = DataLoader(
+            _Reader(self.source, self.order, replace=self.max_bad_fraction > 0),
+            sampler=_Walk(self, start),
+            batch_size=None,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch if self.num_workers else None,
+            pin_memory=self.pin_memory,
+        )
+        reads = iter(loader)
+        try:
+            while True:
+                packs: list[Pack] = []
+                while len(packs) < self.packs_per_rank:
+                    packs.append(self._accept(next(reads)))
+                yield packs
+        finally:
+            del reads  # ends the workers now, and not when a traceback is forgotten
+
+    def _accept(self, read: _Read) -> Pack:
+        """Count what was bad, and stop at too much of it."""
+        for index, reason in read.bad:
+            if index not in self.bad:
+                self.bad[index] = reason
+                logger.warning("%s cannot be read %s", _title(self.source, index), reason)
+        if read.pack is None or len(self.bad) > self.max_bad_fraction * self.order.num_clips:
+            index, reason = next(reversed(self.bad.items()))
+            count = f"{len(self.bad)} of {self.order.num_clips} clips could not be read; the last: "
+            raise ValueError(
+                f"{count if len(self.bad) > 1 else ''}{_title(self.source, index)} cannot be read {reason} "
+                f"(repair or remove it; data.max_bad_fraction, now {self.max_bad_fraction:g}, allows for bad clips)"
+            )
+        return read.pack
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The picks of a rank's packs, in order, from a step on."""
+
+    loader: Loader
+    start: int
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        loader, number = self.loader, self.start
+        while True:
+            first = loader.rank * loader.packs_per_rank
+            yield from loader.order.step(number)[first : first + loader.packs_per_rank]
+            number += 1
+
+
+def validation_packs(source: ClipSource, grid: TokenGrid, config: PackingConfig, num: int, seed: int = 0) -> list[Pack]:
+    """`num` packs of held-out clips, read once and the same every time; see `validation_picks`."""
+    picks = validation_picks(clip_infos(source), grid, config, num, seed)
+    return [Pack(tuple(map(source.read, pack))) for pack in picks]
+
+
+def _title(source: ClipSource, index: int) -> str:
+    name = source.info(index).name
+    return f"clip {index} ({name})" if name else f"clip {index}"
+
+
+def _pinned(pack: Pack) -> Pack:
+    """A copy whose tensors are page-locked."""
+
+    def pin(sample: Sample) -> Sample:
+        tensors = {name: getattr(sample, name) for name in ("pixels", "latents", "text_features")}
+        return replace(sample, **{name: x.pin_memory() for name, x in tensors.items() if x is not None})
+
+    return Pack(tuple(map(pin, pack)))

@@ -1,0 +1,153 @@
+"""Every config decodes and dry-runs; the smoke configs train, resume and sample; bad input is a one-line error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from genworld.experiment import build_task, load_experiment, load_run, token_grid, train
+from genworld.pipelines.describe import describe
+from genworld.pipelines.video import VideoGenerator
+from genworld.tasks.text_to_video import TextToVideo
+from genworld.train.checkpoint import latest_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SMOKE = ROOT / "configs" / "smoke" / "text_to_video.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the smoke config, four steps long."""
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    result = train(load_experiment(SMOKE, [f"run={folder}", "train.steps=4", "train.save_every=2"]))
+    assert result.status == "finished"
+    return folder
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+def test_every_config_decodes_and_dry_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    experiment = load_experiment(path)
+    text = describe(experiment)
+    assert experiment.name in text
+    assert "parameters" in text
+    assert "TFLOP" in text
+
+
+def test_vae_smoke_config_trains(tmp_path: Path) -> None:
+    path = ROOT / "configs" / "smoke" / "vae.yaml"
+    result = train(load_experiment(path, [f"run={tmp_path}", "train.steps=2", "train.save_every=0"]))
+    assert result.status == "finished"
+    assert (tmp_path / "losses.csv").is_file() or list(tmp_path.rglob("losses.csv"))
+
+
+def test_a_run_is_complete(run: Path) -> None:
+    experiment, task = load_run(run)
+    assert isinstance(task, TextToVideo)
+    assert experiment.folder == run
+    assert {path.name for path in latest_checkpoint(run).iterdir()} >= {"weights", "ema", "manifest.json"}
+
+
+def test_the_kept_vae_is_the_one_trained_on(run: Path) -> None:
+    """The linear VAE was fitted to data when training began: the run must bring it along."""
+    _, task = load_run(run)
+    assert isinstance(task, TextToVideo)
+    fresh = build_task(load_experiment(SMOKE, [f"run={run.parent / 'other'}"]))
+    assert isinstance(fresh, TextToVideo)
+    pixels = torch.zeros(1, 3, 1, 32, 32)
+    assert not torch.equal(task.vae.to_latents(pixels), fresh.vae.to_latents(pixels))
+
+
+def test_one_prompt_and_seed_do_not_depend_on_the_batch(run: Path) -> None:
+    generator = VideoGenerator.from_run(run, "cpu")
+    together = generator(["a red ball", "a blue cube slides to the left"], num=2, seed=5)
+    alone = generator("a blue cube slides to the left", seed=6)
+    assert len(together) == 4
+    torch.testing.assert_close(together[3].pixels, alone[0].pixels, atol=1e-4, rtol=0)
+    assert not torch.allclose(together[2].pixels, together[3].pixels)
+
+
+def test_sampling_takes_any_shape(run: Path) -> None:
+    generator = VideoGenerator.from_run(run, "cpu")
+    (clip,) = generator("a red ball", frames=1, size=(48, 32))
+    assert clip.pixels.shape == (3, 1, 48, 32)
+    (clip,) = generator("a red ball", frames=13, size=(32, 64), fps=4)
+    assert clip.pixels.shape == (3, 13, 32, 64)
+    assert clip.fps == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": (50, 64)}, "height 50 is not divisible by 16: use 48 or 64"),
+        ({"frames": 16}, "use 1 \\+ 4 n, such as 13 or 17"),
+        ({"prompt": "word " * 200}, "max_tokens"),
+    ],
+)
+def test_bad_requests(run: Path, arguments: dict, message: str) -> None:
+    generator = VideoGenerator.from_run(run, "cpu")
+    with pytest.raises(ValueError, match=message):
+        generator(**{"prompt": "a red ball", **arguments})
+
+
+def test_resume_is_exact(tmp_path: Path) -> None:
+    """Six steps are three, a new process's worth of building, and three more, bit for bit."""
+    settings = ["train.save_every=3", "train.validate_every=0"]
+    train(load_experiment(SMOKE, [f"run={tmp_path / 'a'}", "train.steps=6", *settings]))
+    train(load_experiment(SMOKE, [f"run={tmp_path / 'b'}", "train.steps=3", "train.schedule.kind=constant", *settings]))
+    train(load_experiment(SMOKE, [f"run={tmp_path / 'c'}", "train.steps=6", *settings, "train.schedule.kind=constant"]))
+    train(
+        load_experiment(SMOKE, [f"run={tmp_path / 'b'}", "train.steps=6", *settings, "train.schedule.kind=constant"]),
+        resume=True,
+    )
+    _, whole = load_run(tmp_path / "c")
+    _, halves = load_run(tmp_path / "b")
+    for (name, a), (_, b) in zip(whole.state_dict().items(), halves.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def command(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.py", "--config", str(SMOKE), "train.stepz=3"], "train.stepz: TrainConfig has no such field"),
+        (["train.py", "--config", "configs/none.yaml"], "no such config file"),
+        (["sample.py", "--run", "runs/none", "--prompt", "x"], "is not a run"),
+    ],
+)
+def test_commands_fail_with_one_line(words: list[str], message: str) -> None:
+    result = command(*words)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_sample_command_writes_videos_and_records(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = command("sample.py", "--run", str(run), "--prompt", "a red ball", "--num", "2", "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    videos, records = sorted(out.glob("*.mp4")), sorted(out.glob("*.json"))
+    assert len(videos) == len(records) == 2
+    record = json.loads(records[1].read_text())
+    assert (record["prompt"], record["seed"], record["shape"]["fps"]) == ("a red ball", 1, 8.0)
+
+
+def test_run_without_weights(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text((run / "experiment.yaml").read_text())
+    with pytest.raises(ValueError, match="checkpoint"):
+        load_run(tmp_path)
+
+
+def test_token_grid_needs_no_weights() -> None:
+    grid = token_grid(load_experiment(SMOKE))
+    assert (grid.time_stride, grid.space_stride, grid.patch) == (4, 8, 2)
