@@ -127,6 +127,16 @@ class Sample:
     latents: Float[Tensor, "C T H W"] | None = None
     text_features: Float[Tensor, "S D"] | None = None
 
+    def need_pixels(self) -> Float[Tensor, "3 F H W"]:
+        """The pixels.
+
+        Raises:
+            ValueError: only latents are at hand.
+        """
+        if self.pixels is None:
+            raise ValueError("this needs pixels, but the data set holds precomputed latents: use the clips themselves")
+        return self.pixels
+
 
 @dataclass(frozen=True)
 class Pack:

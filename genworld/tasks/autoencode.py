@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from genworld.eval.perceptual import Backbone, PerceptualDistance
-from genworld.eval.reconstruction import psnr
 from genworld.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from genworld.models.vae import CausalVAE, CausalVAEConfig, DiffusersVAEConfig, VideoVAE, build_vae
 from genworld.models.vae_base import Gaussian
+from genworld.ops.quality import psnr
 from genworld.ops.random import generator, normal
-from genworld.tasks.base import Task, TaskOutput
+from genworld.tasks.base import PickedPixels, Task, TaskOutput
 from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
 
 logger = logging.getLogger(__name__)
@@ -98,22 +98,25 @@ class Autoencode(Task):
         sums: dict[str, Tensor] = defaultdict(lambda: self.vae.latent_mean.new_zeros(()))
         means = []
         for samples in group_by_shape(pack):
-            pixels = torch.stack([_pixels(sample) for sample in samples])
+            pixels = torch.stack([sample.need_pixels() for sample in samples])
             posterior, other = self._reconstruct(pixels, samples, seed, step)
             means.append(posterior.mean.detach())
             units = self.grid.num_tokens(samples[0].shape)
             for name, value in self._losses(pixels, other, posterior, samples, seed, step).items():
                 sums[name] = sums[name] + units * value
-        if self.training and isinstance(self.vae, CausalVAE):
+        if self.training and isinstance(self.vae, CausalVAE) and not self._is_frozen(step):
             self._track_statistics(means)
         loss = sums.pop("loss")
         return TaskOutput(loss, {name: value.detach() for name, value in sums.items()})
 
+    def _is_frozen(self, step: int) -> bool:
+        """Whether latents must not change any more: something else may be learning them already."""
+        return self.config.freeze_encoder_at is not None and step >= self.config.freeze_encoder_at
+
     def _reconstruct(
         self, pixels: Float[Tensor, "B 3 F H W"], samples: Sequence[Sample], seed: int, step: int
     ) -> tuple[Gaussian, Float[Tensor, "B 3 F H W"]]:
-        frozen = self.config.freeze_encoder_at is not None and step >= self.config.freeze_encoder_at
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen(step)):
             posterior = Gaussian(*(part.float() for part in self.vae.encode(pixels)))
         shape = posterior.mean.shape[1:]
         noise = torch.stack([normal(shape, seed, "posterior", sample.position) for sample in samples])
@@ -188,23 +191,12 @@ class Autoencode(Task):
         mean.copy_(torch.where(sound, new_mean, mean))
         std.copy_(torch.where(sound, new_std, std))
 
-    @torch.no_grad()
     def prepare(self, source: ClipSource, picks: Sequence[Pick]) -> None:
         """Start the linear path from data and measure the latents; foreign autoencoders bring theirs."""
-        if not isinstance(self.vae, CausalVAE):
-            return
-        every = max(len(picks) // self.config.fit_clips, 1)
-        clips = _Clips(source, picks[::every][: self.config.fit_clips])
-        self.vae.fit_linear(clips, self.config.fit_blocks_per_clip, generator(0, "fit"))
-        device = self.vae.latent_mean.device
-        count, total, squares = 0, torch.zeros(1), torch.zeros(1)
-        for clip in clips:
-            latents = self.vae.encode(clip[None].to(device)).mean.double().cpu()
-            count += latents[0, 0].numel()
-            total, squares = total + latents.sum(dim=(0, 2, 3, 4)), squares + latents.square().sum(dim=(0, 2, 3, 4))
-        self.vae.latent_mean.copy_(total / count)
-        self.vae.latent_std.copy_((squares / count - (total / count).square()).clamp_min(1e-12).sqrt())
-        logger.info("linear path fitted on %d clips", len(clips))
+        if isinstance(self.vae, CausalVAE):
+            clips = PickedPixels(source, picks[: self.config.fit_clips])
+            self.vae.fit(clips, self.config.fit_blocks_per_clip, generator(0, "fit"))
+            logger.info("linear path fitted on %d clips", len(clips))
 
     @torch.no_grad()
     def preview(self, packs: Sequence[Pack], folder: Path, seed: int) -> list[Path]:
@@ -214,7 +206,7 @@ class Autoencode(Task):
         folder.mkdir(parents=True, exist_ok=True)
         files: list[Path] = []
         for sample in [sample for pack in packs for sample in pack][:8]:
-            pixels = _pixels(sample)
+            pixels = sample.need_pixels()
             other = self.vae.to_pixels(self.vae.to_latents(pixels[None]))[0]
             frames = torch.linspace(0, pixels.shape[1] - 1, min(4, pixels.shape[1])).round().long()
             rows = rearrange([clip.float().cpu()[:, frames] for clip in (pixels, other)], "r c f h w -> (r h) (f w) c")
@@ -223,29 +215,9 @@ class Autoencode(Task):
         return files
 
 
-@dataclass(frozen=True)
-class _Clips:
-    """Picked clips, read anew at every pass: their pixels together may not fit the memory."""
-
-    source: ClipSource
-    picks: Sequence[Pick]
-
-    def __len__(self) -> int:
-        return len(self.picks)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (_pixels(self.source.read(pick)) for pick in self.picks)
-
-
 def group_by_shape(samples: Iterable[Sample]) -> list[list[Sample]]:
     """Samples whose pixels have the same shape, together; groups and members in order of appearance."""
     groups: Mapping[torch.Size, list[Sample]] = defaultdict(list)
     for sample in samples:
-        groups[_pixels(sample).shape].append(sample)
+        groups[sample.need_pixels().shape].append(sample)
     return list(groups.values())
-
-
-def _pixels(sample: Sample) -> Float[Tensor, "3 F H W"]:
-    if sample.pixels is None:
-        raise ValueError("an autoencoder is trained on pixels, but the data set holds precomputed latents")
-    return sample.pixels

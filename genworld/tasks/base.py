@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.types import ClipSource, Pack, Pick, TokenGrid
@@ -67,3 +68,17 @@ class Task(nn.Module):
     def preview(self, packs: Sequence[Pack], folder: Path, seed: int) -> list[Path]:
         """Write pictures a person can judge progress by; returns the files. Default: none."""
         return []
+
+
+@dataclass(frozen=True)
+class PickedPixels:
+    """The pixels of picked clips, read anew at every pass: together they may not fit the memory."""
+
+    source: ClipSource
+    picks: Sequence[Pick]
+
+    def __len__(self) -> int:
+        return len(self.picks)
+
+    def __iter__(self) -> Iterator[Float[Tensor, "3 F H W"]]:
+        return (self.source.read(pick).need_pixels() for pick in self.picks)

@@ -20,14 +20,17 @@ from genworld.flow.samplers import SamplerConfig, sample
 from genworld.models.condition import PackedText, pack_video, unpack_video
 from genworld.models.dit import DiTConfig, VideoDiT
 from genworld.models.text import TextConfig, TextEncoder, build_text_encoder
-from genworld.models.vae import CausalVAEConfig, DiffusersVAEConfig, RunVAEConfig, VideoVAE
+from genworld.models.vae import CausalVAE, CausalVAEConfig, VAEConfig, VideoVAE
 from genworld.ops.patches import patchify
 from genworld.ops.pictures import write_sheet
 from genworld.ops.ragged import Segments
 from genworld.ops.ragged import pack as pack_ragged
 from genworld.ops.random import generator, normal, uniform
-from genworld.tasks.base import Task, TaskOutput
+from genworld.tasks.base import PickedPixels, Task, TaskOutput
 from genworld.types import ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
+
+FIT_BLOCKS = 128
+"""Blocks of pixels that a new VAE's linear path is fitted to, from each clip it may look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class TextToVideoConfig:
     """
 
     kind: Literal["text_to_video"] = "text_to_video"
-    vae: CausalVAEConfig | DiffusersVAEConfig | RunVAEConfig
+    vae: VAEConfig
     dit: DiTConfig
     text: TextConfig
     patch: int = 2
@@ -105,7 +108,12 @@ class TextToVideo(Task):
         return {"dit": self.dit} | ({"text": self.text} if self.text.trainable else {})
 
     def prepare(self, source: ClipSource, picks: Sequence[Pick]) -> None:
-        """Builds the tokenizer of a trainable text encoder from all captions of the source."""
+        """Builds the tokenizer of a trainable text encoder from all captions; fits a VAE that starts here.
+
+        A VAE given by its sizes (`kind: causal`) is new: its linear path is fitted to the data, and serves as it is.
+        """
+        if isinstance(self.config.vae, CausalVAEConfig) and isinstance(self.vae, CausalVAE):
+            self.vae.fit(PickedPixels(source, picks), FIT_BLOCKS, generator(0, "fit"))
         if self.text.trainable:
             self.text.fit(source.info(index).text for index in range(len(source)))
 
@@ -153,7 +161,7 @@ class TextToVideo(Task):
             else:
                 pixels[item.shape].append(i)
         for group in pixels.values():
-            encoded = self.vae.to_latents(torch.stack([_pixels(samples[i]) for i in group])).float()
+            encoded = self.vae.to_latents(torch.stack([samples[i].need_pixels() for i in group])).float()
             found |= dict(zip(group, encoded, strict=True))
         return [found[i] for i in range(len(samples))]
 
@@ -246,8 +254,3 @@ class TextToVideo(Task):
         rows = [clip for pair in zip(real, made, strict=True) for clip in pair]
         labels = [label for item in items for label in (f"real: {item.text}", "generated")]
         return [write_sheet(folder / "samples.png", rows, labels, columns=2)]
-
-
-def _pixels(item: Sample) -> Tensor:
-    assert item.pixels is not None, "a sample has pixels or latents"
-    return item.pixels

@@ -1,0 +1,230 @@
+"""An experiment: what a YAML file says, and how its parts are wired together."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from genworld.config import decode, encode, load_config, to_yaml
+from genworld.data.loader import DataConfig, Loader, build_source, clip_infos, validation_packs
+from genworld.data.packing import PackOrder
+from genworld.models.vae import (
+    CausalVAEConfig,
+    DiffusersVAEConfig,
+    RunVAEConfig,
+    VAEConfig,
+    VideoVAE,
+    build_vae,
+)
+from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
+from genworld.tasks.base import Task
+from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
+from genworld.train.checkpoint import latest_checkpoint, load_network, read_assets
+from genworld.train.runtime import find_world
+from genworld.train.state import TrainResult, check_run
+from genworld.train.trainer import TrainConfig, Trainer
+from genworld.types import TokenGrid
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "experiment.yaml"
+"""The resolved experiment, in a run's folder."""
+VAE_FOLDER = "vae"
+"""The frozen VAE of a text-to-video run, in the run's folder, so that sampling needs nothing else."""
+PREPARE_PICKS = 256
+"""How many clips a task may look at before its first step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything a run needs to know.
+
+    Attributes:
+        name: what it is called; names its folder unless `run` does.
+        task: networks and the loss that trains them.
+        data: where clips come from, and how they are ordered and packed.
+        train: how long, how fast, how often to save.
+        seed: of weights, order and noise.
+        run: folder of checkpoints, logs and previews; `runs/<name>` by default.
+    """
+
+    name: str
+    task: AutoencodeConfig | TextToVideoConfig
+    data: DataConfig
+    train: TrainConfig
+    seed: int = 0
+    run: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return self.run or Path("runs") / self.name
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment from YAML and apply overrides such as `train.steps=100`."""
+    return load_config(Experiment, path, overrides)
+
+
+# ---- tasks ----
+
+
+def build_task(experiment: Experiment) -> Task:
+    """The task with fresh weights (and the weights of a frozen VAE), a function of the experiment's seed.
+
+    Raises:
+        ValueError: the VAE it names is not there.
+    """
+    config = experiment.task
+    torch.manual_seed(experiment.seed)
+    if isinstance(config, AutoencodeConfig):
+        return Autoencode(config)
+    kept = experiment.folder / VAE_FOLDER
+    return TextToVideo(config, load_vae(kept) if is_vae_folder(kept) else open_vae(config.vae))
+
+
+def token_grid(experiment: Experiment) -> TokenGrid:
+    """How the experiment's clips become tokens. Builds nothing and loads no weights."""
+    config = experiment.task
+    vae = config.vae if isinstance(config, AutoencodeConfig) else describe_vae(config.vae)
+    patch = config.patch if isinstance(config, TextToVideoConfig) else 1
+    with torch.device("meta"):
+        built = build_vae(vae)
+    return TokenGrid(built.time_stride, built.space_stride, patch)
+
+
+# ---- VAEs as folders ----
+
+
+def open_vae(config: VAEConfig) -> VideoVAE:
+    """The VAE that a config names: new, foreign, or from a run or folder of genworld.
+
+    Raises:
+        ValueError: it is not there; the message says how to make it.
+    """
+    if not isinstance(config, RunVAEConfig):
+        return build_vae(config)
+    if _find_vae_config(config.path) is None:
+        recipe = config.trained_by or "configs/vae/world.yaml"
+        raise ValueError(
+            f"{config.path} holds no VAE of genworld: train it with `accelerate launch train.py --config {recipe} "
+            f"run={config.path}`, or set task.vae.path to the folder of one"
+        )
+    return load_vae(config.path)
+
+
+def describe_vae(config: VAEConfig) -> CausalVAEConfig | DiffusersVAEConfig:
+    """What the VAE that a config names looks like, also before it is trained; loads no weights."""
+    if not isinstance(config, RunVAEConfig):
+        return config
+    if (found := _find_vae_config(config.path)) is not None:
+        return found
+    if config.trained_by is None:
+        raise ValueError(f"{config.path} holds no VAE yet, and task.vae.trained_by does not say which config makes it")
+    task = load_experiment(config.trained_by).task
+    assert isinstance(task, AutoencodeConfig), f"{config.trained_by} trains no VAE"
+    return task.vae
+
+
+def is_vae_folder(folder: Path) -> bool:
+    """Whether `save_vae` wrote this folder."""
+    return (folder / "config.json").is_file() and (folder / "vae.safetensors").is_file()
+
+
+def save_vae(folder: Path, config: CausalVAEConfig, vae: VideoVAE) -> None:
+    """Write a VAE as `config.json` and `vae.safetensors`, which is all that `load_vae` needs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in vae.state_dict().items()}
+    save_file(tensors, folder / "vae.safetensors")
+    (folder / "config.json").write_text(json.dumps(encode(config), indent=2) + "\n")
+
+
+def load_vae(folder: Path) -> VideoVAE:
+    """A VAE from a folder of `save_vae`, or with the averaged weights of an autoencoder's run."""
+    config = _find_vae_config(folder)
+    assert config is not None, folder
+    vae = build_vae(config)
+    if is_vae_folder(folder):
+        vae.load_state_dict(load_file(folder / "vae.safetensors"))
+    else:
+        load_network(latest_checkpoint(folder), "vae", vae, ema=True)
+    return vae
+
+
+def _find_vae_config(folder: Path) -> CausalVAEConfig | DiffusersVAEConfig | None:
+    if is_vae_folder(folder):
+        return decode(CausalVAEConfig, json.loads((folder / "config.json").read_text()), str(folder / "config.json"))
+    if (folder / CONFIG_FILE).is_file():
+        task = load_experiment(folder / CONFIG_FILE).task
+        if isinstance(task, AutoencodeConfig):
+            return task.vae
+    return None
+
+
+# ---- runs ----
+
+
+def train(experiment: Experiment, resume: bool = False) -> TrainResult:
+    """Train an experiment to its end, or until a signal.
+
+    Raises:
+        ValueError: something in the experiment cannot be honoured; the message says what to change.
+    """
+    check_run(experiment.folder, resume)
+    world = find_world(experiment.train.device)
+    source = build_source(experiment.data)
+    task = build_task(experiment)
+    grid, packing = task.grid, experiment.data.packing
+    order = PackOrder(clip_infos(source), grid, packing, experiment.seed, cost_ratio(experiment.task))
+    for reason in order.rejections() if world.rank == 0 else []:
+        logger.warning("rejected: %s", reason)
+    loader = Loader.for_rank(source, order, experiment.data, world.rank, world.size)
+    held_out = []
+    if experiment.data.validation:
+        held_out = validation_packs(build_source(experiment.data, "validation"), grid, packing, 2, experiment.seed)
+    text = to_yaml(experiment)
+    trainer = Trainer(task, experiment.train, loader, experiment.folder, experiment.seed, held_out, text)
+    if not resume:
+        steps = map(order.step, range(PREPARE_PICKS))
+        task.prepare(source, list(islice((pick for step in steps for pack in step for pick in pack), PREPARE_PICKS)))
+        if isinstance(task, TextToVideo) and world.rank == 0:
+            _keep_vae(experiment, task)
+    return trainer.fit(resume)
+
+
+def cost_ratio(config: AutoencodeConfig | TextToVideoConfig) -> float:
+    """How much the cost of a clip grows faster than its tokens; see `PackOrder`."""
+    return 1 / (6 * config.dit.width) if isinstance(config, TextToVideoConfig) else 0.0
+
+
+def _keep_vae(experiment: Experiment, task: TextToVideo) -> None:
+    assert isinstance(experiment.task, TextToVideoConfig)
+    config = describe_vae(experiment.task.vae)
+    if isinstance(config, CausalVAEConfig):
+        save_vae(experiment.folder / VAE_FOLDER, config, task.vae)
+
+
+def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment, Task]:
+    """The experiment of a run and its task with the averaged weights of the newest whole checkpoint.
+
+    Raises:
+        ValueError: the folder is not a run, or has no weights yet.
+    """
+    if not (run / CONFIG_FILE).is_file():
+        raise ValueError(
+            f"{run} is not a run: it has no {CONFIG_FILE}; give the folder that train.py wrote (runs/<name>)"
+        )
+    experiment = replace(load_experiment(run / CONFIG_FILE), run=run)
+    checkpoint = latest_checkpoint(run)
+    task = build_task(experiment)
+    task.load_assets(read_assets(checkpoint))
+    for name, network in task.networks().items():
+        load_network(checkpoint, name, network, ema=True)
+    return experiment, task.to(device).eval()

@@ -1,0 +1,62 @@
+"""What all command lines share: one-line errors, logging, and where a result came from."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+USER_ERROR = 2
+"""Exit code for what the user can mend."""
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """Run a command line; a `ValueError` or a missing file becomes one line on stderr and exit code 2.
+
+    Anything else is our own fault and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def provenance() -> dict[str, str]:
+    """The command, version, commit, machine and date, to be written beside every result."""
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "genworld": version("genworld"),
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str:
+    """The commit of the source tree, "+" when it has changes; "unknown" where there is no git."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
