@@ -1,0 +1,21 @@
+"""Generate worlds, and understand them. Imports nothing heavy until it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genworld.pipelines.video import VideoGenerator
+
+__all__ = ["VideoGenerator"]
+
+_HOMES = {"VideoGenerator": "genworld.pipelines.video"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genworld' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

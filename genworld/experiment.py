@@ -186,9 +186,11 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     for reason in order.rejections() if world.rank == 0 else []:
         logger.warning("rejected: %s", reason)
     loader = Loader.for_rank(source, order, experiment.data, world.rank, world.size)
-    held_out = []
-    if experiment.data.validation:
-        held_out = validation_packs(build_source(experiment.data, "validation"), grid, packing, 2, experiment.seed)
+    held_out, data = [], experiment.data
+    if data.validation:
+        held_out = validation_packs(
+            build_source(data, "validation"), grid, packing, data.validation_packs, experiment.seed
+        )
     text = to_yaml(experiment)
     trainer = Trainer(task, experiment.train, loader, experiment.folder, experiment.seed, held_out, text)
     if not resume:

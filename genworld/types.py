@@ -117,7 +117,7 @@ class Clip:
 class Sample:
     """What the loader hands to a task: pixels or, when precomputed, latents and text features.
 
-    `latents` are normalised VAE latents (zero mean, unit deviation per channel).
+    `latents` are normalised VAE latents (see `VideoVAE.normalize`).
     """
 
     position: int

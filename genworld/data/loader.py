@@ -34,6 +34,7 @@ class DataSettings:
         packing: shapes and budgets.
         validation: held-out clips: a number of them, or a fraction below 1. Which ones is a hash of their names, so it
             stays the same when clips are added. 0 holds out none.
+        validation_packs: how many packs of held-out clips are kept in memory to validate on.
         num_workers: processes that read clips; 0 reads in the training process.
         prefetch: packs that every worker reads ahead.
         max_bad_fraction: the part of the clips that may turn out to be unreadable before training stops. Up to then,
@@ -42,6 +43,7 @@ class DataSettings:
 
     packing: PackingConfig
     validation: int | float = 0
+    validation_packs: int = 8
     num_workers: int = 0
     prefetch: int = 2
     max_bad_fraction: float = 0.0

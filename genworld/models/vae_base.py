@@ -31,11 +31,13 @@ class VideoVAE(nn.Module):
     """Pixels [B 3 F H W] in [-1, 1] to latents [B C T H W] and back; 1 + `time_stride` * n frames become 1 + n.
 
     `encode` and `decode` speak raw latents; everything a user needs (`to_latents`, `to_pixels` and the streams) speaks
-    latents normalised per channel by the measured `latent_mean` and `latent_std`, which travel with the weights.
+    latents normalised per channel by the measured `latent_mean` and `latent_std` to a deviation of `latent_weight`.
+    All three travel with the weights. A weight is 1 unless the network knows better: see `CausalVAEConfig.spectrum`.
     """
 
     latent_mean: Tensor
     latent_std: Tensor
+    latent_weight: Tensor
 
     def __init__(self, time_stride: int, space_stride: int, latent_channels: int) -> None:
         super().__init__()
@@ -44,6 +46,7 @@ class VideoVAE(nn.Module):
         self.latent_channels = latent_channels
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
+        self.register_buffer("latent_weight", torch.ones(latent_channels))
 
     def encode(self, pixels: Float[Tensor, "B 3 F H W"]) -> Gaussian:
         """The posterior of whole clips, in raw latents.
@@ -73,12 +76,12 @@ class VideoVAE(nn.Module):
         return None
 
     def normalize(self, latents: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        """Raw latents to zero mean and unit deviation per channel."""
-        return (latents - _per_channel(self.latent_mean)) / _per_channel(self.latent_std)
+        """Raw latents to zero mean and a deviation of `latent_weight` per channel."""
+        return (latents - _per_channel(self.latent_mean)) * _per_channel(self.latent_weight / self.latent_std)
 
     def denormalize(self, latents: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         """The inverse of `normalize`."""
-        return latents * _per_channel(self.latent_std) + _per_channel(self.latent_mean)
+        return latents * _per_channel(self.latent_std / self.latent_weight) + _per_channel(self.latent_mean)
 
     def to_latents(
         self, pixels: Float[Tensor, "B 3 F H W"], tiling: Tiling | None = None

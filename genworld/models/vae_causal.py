@@ -25,6 +25,10 @@ class CausalVAEConfig:
     The network starts from blocks of `patch_frames` x `patch` x `patch` pixels. Each further level halves height and
     width, and the last ones also the frames, until `time_stride` is reached; so the spatial stride is
     `patch` * 2 ** (number of levels - 1). Widths and block counts go from the finest level to the coarsest.
+
+    `spectrum` says how far the deviations of normalised latents follow what the channels contribute to the pixels: 0
+    gives all the same deviation, 1 one in proportion. Latents of equal deviation are mostly fine detail, on which a
+    small generative model spends itself before it has drawn one solid object.
     """
 
     kind: Literal["causal"] = "causal"
@@ -36,6 +40,7 @@ class CausalVAEConfig:
     encoder_blocks: tuple[int, ...] = (2, 3, 4)
     decoder_blocks: tuple[int, ...] = (3, 4, 6)
     initial_logvar: float = -6.0
+    spectrum: float = 0.6
 
     def __post_init__(self) -> None:
         levels = len(self.widths)
@@ -248,7 +253,7 @@ class CausalVAE(VideoVAE):
 
     @torch.no_grad()
     def fit(self, clips: Iterable[Float[Tensor, "3 F H W"]], blocks: int, generator: torch.Generator) -> None:
-        """Start the linear path from `clips` (see `LinearCodec.fit`) and measure the latents' mean and deviation.
+        """Start the linear path from `clips` (see `LinearCodec.fit`); measure and weigh the latents.
 
         Args:
             clips: pixels in [-1, 1] of any shapes that the strides divide; iterated over several times.
@@ -259,6 +264,8 @@ class CausalVAE(VideoVAE):
             ValueError: not more blocks than latent channels.
         """
         self.linear.fit(clips, blocks, generator)
+        content = self.linear.down.weight.norm(dim=1).reciprocal()  # deviation of the pixels along each component
+        self.latent_weight.copy_((content / content.max()) ** self.config.spectrum)
         count, total, squares = 0, torch.zeros(1), torch.zeros(1)
         for clip in clips:
             latents = self.encode(clip[None].to(self.latent_mean.device)).mean.double().cpu()

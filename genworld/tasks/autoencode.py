@@ -83,6 +83,7 @@ class Autoencode(Task):
         self.discriminator = PatchDiscriminator(adversarial.discriminator) if adversarial else None
         self.distance = PerceptualDistance(perceptual.path, perceptual.backbone) if perceptual else None
         self.grid = TokenGrid(self.vae.time_stride, self.vae.space_stride)
+        self.leaves_out_parameters = adversarial is not None or config.freeze_encoder_at is not None
 
     def units(self, pack: Pack) -> int:
         """Latent positions."""

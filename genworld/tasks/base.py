@@ -29,9 +29,12 @@ class Task(nn.Module):
 
     Attributes:
         grid: how clips become tokens; data is packed by it.
+        leaves_out_parameters: whether the loss of some step may not depend on some parameter (a discriminator before
+            its phase, an encoder that is frozen after it): several processes then have to look for them.
     """
 
     grid: TokenGrid
+    leaves_out_parameters: bool = False
 
     def units(self, pack: Pack) -> int:
         """How many units (latent tokens, pixels, answers) `forward(pack)` sums its losses over."""

@@ -139,24 +139,25 @@ def read_losses(path: Path) -> list[tuple[int, str, float]]:
 
 
 def draw_losses(table: Path, picture: Path) -> Path:
-    """Draw `losses.csv`: the training and validation loss on the left, the other named losses on the right."""
+    """Draw `losses.csv`: a panel for the loss, and one for each other named loss, training and validation together."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    series: dict[str, list[tuple[int, float]]] = {}
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}}
     for step, name, value in read_losses(table):
-        series.setdefault(name, []).append((step, value))
-    figure = Figure(figsize=(11, 4), layout="constrained")
+        split, _, term = name.rpartition("/")
+        if split in ("train", "validation"):
+            panels.setdefault(term, {}).setdefault(split, []).append((step, value))
+    figure = Figure(figsize=(5.5 * min(len(panels), 3), 3.6 * -(-len(panels) // 3)), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for name, points in series.items():
-        split = name.rpartition("/")[0]
-        if split not in ("train", "validation"):
-            continue
-        axes = left if name.endswith("/loss") else right
-        steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, label=name, linewidth=1, marker="." if len(points) < 30 else None)
-    for axes in (left, right):
+    grid = figure.subplots(-(-len(panels) // 3), min(len(panels), 3), squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (term, lines) in zip(grid.flat, panels.items(), strict=False):
+        for split, points in lines.items():
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, label=split, linewidth=1, marker="." if len(points) < 30 else None)
+        axes.set_title(term, fontsize="medium")
         axes.set_xlabel("step")
         if axes.lines:
             axes.legend(fontsize="small")

@@ -83,7 +83,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf
     return "fp32"
 
 
-def build_accelerator(precision: Precision = "auto", device: Device = "auto") -> Accelerator:
+def build_accelerator(
+    precision: Precision = "auto", device: Device = "auto", leaves_out_parameters: bool = False
+) -> Accelerator:
     """An accelerator for the processes, FSDP2 and so on that `accelerate launch` was configured with.
 
     Precision is ours to say, because it belongs to the experiment and not to the machine.
@@ -98,10 +100,9 @@ def build_accelerator(precision: Precision = "auto", device: Device = "auto") ->
         mixed_precision=mixed,
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=_TIMEOUT),
-            # A loss may leave parts out (a discriminator in its first phase, a pack of images only); buffers are
-            # constants, so sending them at every forward pass would be a waste.
+            # Buffers do not enter the loss, so sending them at every forward pass would be a waste.
             DistributedDataParallelKwargs(
-                find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+                find_unused_parameters=leaves_out_parameters, broadcast_buffers=False, gradient_as_bucket_view=True
             ),
         ],
     )

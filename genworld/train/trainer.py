@@ -111,7 +111,7 @@ class Trainer:
         self.networks = task.networks()
         self._zero_time = 0.0
         self._is_resumed = False
-        self.accelerator = runtime.build_accelerator(config.precision, config.device)
+        self.accelerator = runtime.build_accelerator(config.precision, config.device, task.leaves_out_parameters)
 
     def fit(self, resume: bool = False) -> TrainResult:
         """Train to the end, or until a signal.

@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,19 @@ def test_principal_components_start_it():
     assert 0.5 < latents.std(dim=(0, 2, 3, 4)).mean() < 1.5
     vae.linear.up.weight[:, :, [0, 2]] = 0.0  # without its neighbours a block is reconstructed worse
     assert error() > 1.05 * after
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spectrum", [0.0, 0.6])
+def test_normalised_latents_keep_as_much_of_their_spectrum_as_asked(spectrum):
+    torch.manual_seed(0)
+    vae, data = CausalVAE(replace(STRIDE_8, spectrum=spectrum)), torch.stack(smooth_clips(40))
+    vae.fit(list(data), 30, torch.Generator().manual_seed(0))
+    latents = vae.to_latents(data)
+    torch.testing.assert_close(latents.std(dim=(0, 2, 3, 4)), vae.latent_weight, atol=0.02, rtol=0.02)
+    content = 1 / vae.linear.down.weight.norm(dim=1)
+    torch.testing.assert_close(vae.latent_weight, (content / content.max()) ** spectrum)
+    torch.testing.assert_close(vae.denormalize(latents), vae.encode(data).mean)
 
 
 def test_principal_components_need_data():

@@ -1,0 +1,156 @@
+"""Train a small VAE and a small text-to-video transformer on the procedural world, then sample: ten minutes, two cores.
+
+    make demo          (or: python tools/demo.py [--minutes 10] [--folder runs/demo])
+
+Every step is one of the project's own commands, printed before it runs. Ends by naming what it wrote and by checking
+the videos against their prompts. `--minutes` shrinks or stretches both trainings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPTS = [
+    "A red ball rolls to the left.",
+    "A blue cube drops and bounces.",
+    "A green cone slides to the right.",
+    "A yellow cylinder slides towards the camera.",
+]
+NUM_JUDGED = 20
+RESERVE = 65.0
+"""Seconds kept for sampling, judging and drawing."""
+VAE_SHARE = 0.28
+
+
+def run(words: list[str], processes: int) -> None:
+    """Run one of the project's scripts, on several processes where the machine has cores for them."""
+    command = [sys.executable, *words]
+    if processes > 1:
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={processes}",
+            *words,
+        ]
+    print(f"\n$ {' '.join(['python', *command[1:]])}", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // processes, 1))}
+    result = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    if result.returncode:
+        raise SystemExit(f"the step above failed with exit code {result.returncode}")
+
+
+def train_all(folder: Path, end: float) -> None:
+    """VAE, latents, transformer; `end` is the time by which everything has to be done."""
+    import torch
+
+    processes = 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 2)
+    clips = f"data.cache={folder}/clips"
+    vae, latents = folder / "vae", folder / "latents"
+    seconds = (end - time.monotonic()) * VAE_SHARE
+    run(
+        ["train.py", "--config", "configs/vae/demo.yaml", f"run={vae}", clips, f"train.max_seconds={seconds:.0f}"],
+        processes,
+    )
+    config = ["--config", "configs/video/demo.yaml", f"task.vae.path={vae}"]
+    run(["tools/precompute.py", *config, "--out", str(latents), clips], processes)
+    shards = f"data={{kind: shards, path: {latents}, packing: {{tokens_per_pack: 960, packs_per_step: 2}}}}"
+    seconds = end - time.monotonic() - RESERVE
+    if seconds < 5:
+        raise SystemExit("no time is left to train the transformer: give the demo more --minutes")
+    run(["train.py", *config, f"run={folder}/video", shards, f"train.max_seconds={seconds:.0f}"], processes)
+
+
+def finish(folder: Path) -> None:
+    """Sample, judge, draw, and say what was written."""
+    import torch
+
+    from genworld.data.loader import build_source
+    from genworld.data.writer import write_video
+    from genworld.experiment import load_experiment
+    from genworld.pipelines.command import provenance
+    from genworld.pipelines.judge import judge, summarise
+    from genworld.pipelines.video import VideoGenerator
+    from genworld.types import Pick
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    generator = VideoGenerator.from_run(folder / "video")
+    data = load_experiment(ROOT / "configs/video/demo.yaml", [f"data.cache={folder}/clips"]).data
+    held_out = build_source(data, "validation")
+    shape = generator.shape(None, None, None)
+    real = [held_out.read(Pick(i, i, shape, 0.0)) for i in range(len(held_out))]
+    quality = reconstruct(generator, torch.stack([item.need_pixels() for item in real]))
+    prompts = PROMPTS + [item.text for item in real[:NUM_JUDGED]]
+    jobs = [(prompt, seed) for seed, prompt in enumerate(prompts)]
+    clips = generator.sample(jobs, shape, generator.settings(None, None), progress=True)
+    scores = summarise(judge(prompts, [clip.pixels for clip in clips]))
+    print("\nWrote")
+    for i, clip in enumerate(clips[: len(PROMPTS)]):
+        name = "-".join(clip.text.lower().rstrip(".").split())
+        print(f"  {write_video(folder / f'{i}-{name}.mp4', clip.pixels, clip.fps)}")
+    print(f"  {draw(folder / 'demo.png', clips, real[:6])}  (real against generated)")
+    for part in ("vae", "video"):
+        print(f"  {folder / part / 'log' / 'losses.png'}  (losses of the {part} training)")
+    results = {"vae_psnr": quality, "held_out": len(real), "judged": len(clips), **scores, **provenance()}
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"  {folder / 'results.json'}")
+    print(f"VAE: {quality:.2f} dB on {len(real)} held-out clips (target 31)")
+    print(f"colour as asked: {round(scores['colour'] * len(clips))} of {len(clips)} objects (target 9 in 10)")
+    print(f"motion as asked: {scores['motion']:.0%} (ten minutes do not promise this)")
+    print(f'now try: python sample.py --run {folder / "video"} --prompt "A purple cube slides to the left."')
+
+
+def reconstruct(generator, pixels) -> float:
+    """Mean PSNR of the VAE on clips, in dB."""
+    import torch
+
+    from genworld.ops.quality import psnr
+
+    vae = generator.task.vae
+    with torch.no_grad():
+        again = torch.cat([vae.to_pixels(vae.to_latents(part)) for part in pixels.split(8)])
+    return psnr(pixels, again).mean().item()
+
+
+def draw(path: Path, clips: list, real: list) -> Path:
+    """The contact sheet: the four prompts, then held-out clips beside what their captions made."""
+    from genworld.ops.pictures import write_sheet
+
+    rows = [clip.pixels for clip in clips[: len(PROMPTS)]]
+    labels = [f"generated: {prompt}" for prompt in PROMPTS]
+    for item, clip in zip(real, clips[len(PROMPTS) :], strict=False):
+        rows += [item.need_pixels(), clip.pixels]
+        labels += [f"real, held out: {item.text}", "generated from its caption"]
+    return write_sheet(path, rows, labels, columns=2)
+
+
+def main() -> int:
+    """Parse the command line and run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the whole demo may take (10)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/demo"), help="where it writes; an old one is replaced"
+    )
+    args = parser.parse_args()
+    start = time.monotonic()
+    for part in ("vae", "latents", "video"):
+        shutil.rmtree(args.folder / part, ignore_errors=True)
+    train_all(args.folder, start + 60 * args.minutes)
+    finish(args.folder)
+    print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
+    return 0
+
+
+if __name__ == "__main__":
+    from genworld.pipelines.command import run_command
+
+    sys.exit(run_command(main))
