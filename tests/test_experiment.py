@@ -19,6 +19,7 @@ from genworld.train.checkpoint import latest_checkpoint
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SMOKE = ROOT / "configs" / "smoke" / "text_to_video.yaml"
+FOLDER = ["train.py", "--config", str(ROOT / "configs" / "video" / "folder.yaml")]
 ONE_THREAD = "train.threads=1"  # the tests share the cores already
 
 
@@ -113,6 +114,22 @@ def test_resume_is_exact(tmp_path: Path) -> None:
         assert torch.equal(a, b), name
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    """A step is the same packs, whether two processes share them or one accumulates over them."""
+    settings = ["train.steps=4", "train.log_every=1", "train.device=cpu", ONE_THREAD]
+    words = ["train.py", "--config", str(SMOKE), *settings]
+    assert command(*words, f"run={tmp_path / 'one'}").returncode == 0
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert command(*launch, *words, f"run={tmp_path / 'two'}").returncode == 0
+    rows = [[row.split(",") for row in (tmp_path / n / "log/losses.csv").read_text().split()] for n in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) > 8
+    for one, two in zip(*rows, strict=True):
+        assert one[:2] == two[:2]
+        if one[1].endswith("loss"):
+            assert float(one[2]) == pytest.approx(float(two[2]), rel=1e-5)
+
+
 def command(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
@@ -123,10 +140,19 @@ def command(*words: str) -> subprocess.CompletedProcess:
         (["train.py", "--config", str(SMOKE), "train.stepz=3"], "train.stepz: TrainConfig has no such field"),
         (["train.py", "--config", "configs/none.yaml"], "no such config file"),
         (["sample.py", "--run", "runs/none", "--prompt", "x"], "is not a run"),
+        ([*FOLDER, "data.manifest=none.csv"], "none.csv"),
+        ([*FOLDER, "data.manifest={empty}"], "empty.csv"),
+        ([*FOLDER, "data.manifest={missing}"], "none of its 1 clips can be used"),
+        ([*FOLDER, "data.manifest={broken}"], "broken.mp4"),
     ],
 )
-def test_commands_fail_with_one_line(words: list[str], message: str) -> None:
-    result = command(*words)
+def test_commands_fail_with_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("path,text\n")
+    (tmp_path / "missing.csv").write_text("path,text\nnowhere.mp4,a cat\n")
+    (tmp_path / "broken.csv").write_text("path,text\nbroken.mp4,a cat\n")
+    (tmp_path / "broken.mp4").write_bytes(b"this is no video" * 100)
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("empty", "missing", "broken")}
+    result = command(*(word.format(**files) if word.startswith("data.manifest") else word for word in words))
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr

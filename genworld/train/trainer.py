@@ -46,7 +46,6 @@ class TrainConfig:
         ema_decay: of the averaged weights that are validated, previewed and sampled.
         max_skipped: after so many steps in a row without a finite loss and gradient the run is given up.
         compile: call the task's `compile_blocks`.
-        checkpointing: call the task's `checkpoint_blocks` (recompute activations in the backward pass).
     """
 
     steps: int
@@ -64,7 +63,6 @@ class TrainConfig:
     ema_decay: float = 0.999
     max_skipped: int = 10
     compile: bool = False
-    checkpointing: bool = False
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
@@ -146,9 +144,8 @@ class Trainer:
         covered = {id(parameter) for parameter in optim.named_parameters(self.networks).values()}
         strays = [n for n, p in self.task.named_parameters() if p.requires_grad and id(p) not in covered]
         assert not strays, f"trained, but in none of the task's networks and so never saved: {strays}"
-        for wanted, method in ((config.compile, "compile_blocks"), (config.checkpointing, "checkpoint_blocks")):
-            if wanted:
-                self._call_hook(method)
+        if config.compile:
+            self._compile_task()
         optimizer = optim.build_optimizer(self.networks, config.optim)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)  # accelerate knows no newer name
@@ -170,10 +167,10 @@ class Trainer:
                 self.state.step,
             )
 
-    def _call_hook(self, method: str) -> None:
-        hook = getattr(self.task, method, None)
+    def _compile_task(self) -> None:
+        hook = getattr(self.task, "compile_blocks", None)
         if hook is None:
-            raise ValueError(f"{type(self.task).__name__} has no {method}: switch that setting off under train")
+            raise ValueError(f"{type(self.task).__name__} cannot be compiled: set train.compile to false")
         hook()
 
     def _restore(self, start: Path) -> None:
