@@ -25,9 +25,9 @@ PROMPTS = [
     "A yellow cylinder slides towards the camera.",
 ]
 NUM_JUDGED = 20
-RESERVE = 65.0
+RESERVE = 60.0
 """Seconds kept for sampling, judging and drawing."""
-VAE_SHARE = 0.28
+VAE_SHARE = 0.25
 
 
 def run(words: list[str], processes: int) -> None:
@@ -63,7 +63,7 @@ def train_all(folder: Path, end: float) -> None:
     )
     config = ["--config", "configs/video/demo.yaml", f"task.vae.path={vae}"]
     run(["tools/precompute.py", *config, "--out", str(latents), clips], processes)
-    shards = f"data={{kind: shards, path: {latents}, packing: {{tokens_per_pack: 960, packs_per_step: 2}}}}"
+    shards = f"data={{kind: shards, path: {latents}, packing: {{tokens_per_pack: 1920, packs_per_step: 2}}}}"
     seconds = end - time.monotonic() - RESERVE
     if seconds < 5:
         raise SystemExit("no time is left to train the transformer: give the demo more --minutes")

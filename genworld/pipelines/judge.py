@@ -15,17 +15,17 @@ from genworld.eval.shape_recogniser import ShapeRecogniser, recognise_shapes
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was asked for and seen in one video; None where nothing could be read."""
+    """Whether one video shows the colour, shape and motion asked for; None for what was not asked or not judged."""
 
     prompt: str
     colour: bool
     shape: bool | None
-    motion: bool
+    motion: bool | None
 
     @property
     def all(self) -> bool:
         """Everything that was judged is right."""
-        return self.colour and self.motion and self.shape is not False
+        return False not in (self.colour, self.shape, self.motion)
 
 
 @torch.no_grad()
@@ -46,14 +46,17 @@ def judge(
                 prompt,
                 colour=track.colour == wish.colour,
                 shape=None if shapes is None else shape == wish.shape,
-                motion=read_motion(track) == wish.motion,
+                motion=None if wish.motion is None else read_motion(track) == wish.motion,
             )
         )
     return verdicts
 
 
 def summarise(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """The part of the videos that is right, by aspect."""
-    names = ("colour", "shape", "motion", "all")
-    values = {name: [getattr(v, name) for v in verdicts] for name in names}
-    return {name: sum(map(bool, found)) / len(found) for name, found in values.items() if None not in found}
+    """The part of the videos that is right, by aspect, among those judged in it."""
+    parts = {}
+    for name in ("colour", "shape", "motion", "all"):
+        judged = [value for value in (getattr(verdict, name) for verdict in verdicts) if value is not None]
+        if judged:
+            parts[name] = sum(judged) / len(judged)
+    return parts

@@ -13,6 +13,7 @@ from genworld.experiment import Experiment, load_run
 from genworld.flow.guidance import GuidanceConfig
 from genworld.flow.samplers import SamplerConfig
 from genworld.tasks.text_to_video import Request, TextToVideo
+from genworld.train.runtime import resolve_precision
 from genworld.types import Clip, ClipShape
 
 
@@ -98,7 +99,12 @@ class VideoGenerator:
         """Sample one clip for each (prompt, seed), together."""
         requests = [Request(text, shape, seed, negative) for text, seed in jobs]
         sampler, guidance = settings
-        with tqdm(total=sampler.num_steps, disable=not progress, desc="sampling", unit="step") as bar:
+        device = next(self.task.parameters()).device
+        precision = resolve_precision(self.experiment.train.precision, device)  # as in training
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+            tqdm(total=sampler.num_steps, disable=not progress, desc="sampling", unit="step") as bar,
+        ):
             pixels = self.task.generate(requests, sampler, guidance, lambda step: bar.update(step - bar.n))
         return [Clip(x.cpu(), shape.fps, text) for x, (text, _) in zip(pixels, jobs, strict=True)]
 
