@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from genworld.config import decode, encode, load_config, to_yaml
 from genworld.data.loader import DataConfig, Loader, build_source, clip_infos, validation_packs
@@ -26,7 +26,7 @@ from genworld.models.vae import (
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
 from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
-from genworld.train.checkpoint import latest_checkpoint, load_network, read_assets
+from genworld.train.checkpoint import latest_checkpoint, load_network, load_tensors, read_assets
 from genworld.train.runtime import find_world
 from genworld.train.state import TrainResult, check_run
 from genworld.train.trainer import TrainConfig, Trainer
@@ -76,8 +76,12 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 # ---- tasks ----
 
 
-def build_task(experiment: Experiment) -> Task:
-    """The task with fresh weights (and the weights of a frozen VAE), a function of the experiment's seed.
+def build_task(experiment: Experiment, begun: bool = False) -> Task:
+    """The task with fresh weights, a function of the experiment's seed, and the weights of a frozen VAE.
+
+    Args:
+        experiment: says everything.
+        begun: whether its run has begun: the VAE is then the one that the run keeps.
 
     Raises:
         ValueError: the VAE it names is not there.
@@ -87,7 +91,7 @@ def build_task(experiment: Experiment) -> Task:
     if isinstance(config, AutoencodeConfig):
         return Autoencode(config)
     kept = experiment.folder / VAE_FOLDER
-    return TextToVideo(config, load_vae(kept) if is_vae_folder(kept) else open_vae(config.vae))
+    return TextToVideo(config, load_vae(kept) if begun and is_vae_folder(kept) else open_vae(config.vae))
 
 
 def token_grid(experiment: Experiment) -> TokenGrid:
@@ -152,7 +156,7 @@ def load_vae(folder: Path) -> VideoVAE:
     assert config is not None, folder
     vae = build_vae(config)
     if is_vae_folder(folder):
-        vae.load_state_dict(load_file(folder / "vae.safetensors"))
+        load_tensors(folder / "vae.safetensors", vae.state_dict())
     else:
         load_network(latest_checkpoint(folder), "vae", vae, ema=True)
     return vae
@@ -180,7 +184,7 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     check_run(experiment.folder, resume)
     world = find_world(experiment.train.device)
     source = build_source(experiment.data)
-    task = build_task(experiment)
+    task = build_task(experiment, begun=resume)
     grid, packing = task.grid, experiment.data.packing
     order = PackOrder(clip_infos(source), grid, packing, experiment.seed, cost_ratio(experiment.task))
     for reason in order.rejections() if world.rank == 0 else []:
@@ -225,7 +229,7 @@ def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment,
         )
     experiment = replace(load_experiment(run / CONFIG_FILE), run=run)
     checkpoint = latest_checkpoint(run)
-    task = build_task(experiment)
+    task = build_task(experiment, begun=True)
     task.load_assets(read_assets(checkpoint))
     for name, network in task.networks().items():
         load_network(checkpoint, name, network, ema=True)

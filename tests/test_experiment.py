@@ -33,8 +33,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
-def test_every_config_decodes_and_dry_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_every_config_decodes_and_dry_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)  # where no run has left a VAE
     experiment = load_experiment(path)
     text = describe(experiment)
     assert experiment.name in text
@@ -60,7 +61,7 @@ def test_the_kept_vae_is_the_one_trained_on(run: Path) -> None:
     """The linear VAE was fitted to data when training began: the run must bring it along."""
     _, task = load_run(run)
     assert isinstance(task, TextToVideo)
-    fresh = build_task(load_experiment(SMOKE, [f"run={run.parent / 'other'}"]))
+    fresh = build_task(load_experiment(SMOKE, [f"run={run}"]))  # a new run does not take what an old one left
     assert isinstance(fresh, TextToVideo)
     pixels = torch.zeros(1, 3, 1, 32, 32)
     assert not torch.equal(task.vae.to_latents(pixels), fresh.vae.to_latents(pixels))

@@ -47,7 +47,7 @@ def test_training_on_shards_equals_training_on_pixels(tmp_path: Path) -> None:
 
 
 def test_precompute_wants_latents() -> None:
-    with pytest.raises(ValueError, match="only 'text_to_video' has latents"):
+    with pytest.raises(ValueError, match="only 'text_to_video' can be precomputed"):
         precompute(load_experiment(ROOT / "configs" / "smoke" / "vae.yaml"), Path("unused"))
 
 

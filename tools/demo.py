@@ -77,60 +77,37 @@ def finish(folder: Path) -> None:
     from genworld.data.loader import build_source
     from genworld.data.writer import write_video
     from genworld.experiment import load_experiment
+    from genworld.ops.pictures import write_sheet
     from genworld.pipelines.command import provenance
-    from genworld.pipelines.judge import judge, summarise
+    from genworld.pipelines.judge import evaluate, judge, summarise
     from genworld.pipelines.video import VideoGenerator
-    from genworld.types import Pick
 
     torch.set_num_threads(os.cpu_count() or 1)
     generator = VideoGenerator.from_run(folder / "video")
     data = load_experiment(ROOT / "configs/video/demo.yaml", [f"data.cache={folder}/clips"]).data
-    held_out = build_source(data, "validation")
-    shape = generator.shape(None, None, None)
-    real = [held_out.read(Pick(i, i, shape, 0.0)) for i in range(len(held_out))]
-    quality = reconstruct(generator, torch.stack([item.need_pixels() for item in real]))
-    prompts = PROMPTS + [item.text for item in real[:NUM_JUDGED]]
-    jobs = [(prompt, seed) for seed, prompt in enumerate(prompts)]
-    clips = generator.sample(jobs, shape, generator.settings(None, None), progress=True)
-    scores = summarise(judge(prompts, [clip.pixels for clip in clips]))
+    jobs = [(prompt, seed) for seed, prompt in enumerate(PROMPTS)]
+    clips = generator.sample(jobs, generator.shape(None, None, None), generator.settings(None, None), progress=True)
+    result = evaluate(generator, build_source(data, "validation"), NUM_JUDGED, seed=len(PROMPTS))
+    verdicts = judge([*PROMPTS, *(item.text for item in result.real)], [c.pixels for c in clips] + result.generated)
+    scores = summarise(verdicts)
+    rows, labels = [clip.pixels for clip in clips], [f"generated: {prompt}" for prompt in PROMPTS]
+    for item, pixels in list(zip(result.real, result.generated, strict=True))[:6]:
+        rows += [item.need_pixels(), pixels]
+        labels += [f"real, held out: {item.text}", "generated from its caption"]
     print("\nWrote")
-    for i, clip in enumerate(clips[: len(PROMPTS)]):
+    for i, clip in enumerate(clips):
         name = "-".join(clip.text.lower().rstrip(".").split())
         print(f"  {write_video(folder / f'{i}-{name}.mp4', clip.pixels, clip.fps)}")
-    print(f"  {draw(folder / 'demo.png', clips, real[:6])}  (real against generated)")
+    print(f"  {write_sheet(folder / 'demo.png', rows, labels, columns=2)}  (real against generated)")
     for part in ("vae", "video"):
         print(f"  {folder / part / 'log' / 'losses.png'}  (losses of the {part} training)")
-    results = {"vae_psnr": quality, "held_out": len(real), "judged": len(clips), **scores, **provenance()}
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    record = {"vae_psnr": result.vae_psnr, "judged": len(verdicts), **scores, **provenance()}
+    (folder / "results.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"  {folder / 'results.json'}")
-    print(f"VAE: {quality:.2f} dB on {len(real)} held-out clips (target 31)")
-    print(f"colour as asked: {round(scores['colour'] * len(clips))} of {len(clips)} objects (target 9 in 10)")
+    print(f"VAE: {result.vae_psnr:.2f} dB on {len(result.real)} held-out clips (target 31)")
+    print(f"colour as asked: {round(scores['colour'] * len(verdicts))} of {len(verdicts)} objects (target 9 in 10)")
     print(f"motion as asked: {scores['motion']:.0%} (ten minutes do not promise this)")
     print(f'now try: python sample.py --run {folder / "video"} --prompt "A purple cube slides to the left."')
-
-
-def reconstruct(generator, pixels) -> float:
-    """Mean PSNR of the VAE on clips, in dB."""
-    import torch
-
-    from genworld.ops.quality import psnr
-
-    vae = generator.task.vae
-    with torch.no_grad():
-        again = torch.cat([vae.to_pixels(vae.to_latents(part)) for part in pixels.split(8)])
-    return psnr(pixels, again).mean().item()
-
-
-def draw(path: Path, clips: list, real: list) -> Path:
-    """The contact sheet: the four prompts, then held-out clips beside what their captions made."""
-    from genworld.ops.pictures import write_sheet
-
-    rows = [clip.pixels for clip in clips[: len(PROMPTS)]]
-    labels = [f"generated: {prompt}" for prompt in PROMPTS]
-    for item, clip in zip(real, clips[len(PROMPTS) :], strict=False):
-        rows += [item.need_pixels(), clip.pixels]
-        labels += [f"real, held out: {item.text}", "generated from its caption"]
-    return write_sheet(path, rows, labels, columns=2)
 
 
 def main() -> int:
