@@ -1,7 +1,7 @@
 """Turn prompts into videos with a trained run.
 
-    python sample.py --run runs/demo --prompt "a red ball rolls to the left"
-    python sample.py --run runs/demo --prompts prompts.txt --num 4 --size 64x96 --frames 33 --out out/mine
+    python sample.py --run runs/demo/video --prompt "a red ball rolls to the left"
+    python sample.py --run runs/demo/video --prompts prompts.txt --num 4 --size 64x96 --frames 33 --out out/mine
 
 Each video gets a .json beside it with all that is needed to make it again. What is not said (size, frames, rate, steps,
 guidance) is as in training.
@@ -65,6 +65,8 @@ def main() -> int:
     from genworld.data.writer import write_video
     from genworld.pipelines.command import provenance
     from genworld.pipelines.video import VideoGenerator
+    from genworld.tasks.text_to_video import Request
+    from genworld.train.checkpoint import latest_checkpoint
 
     prompts = read_prompts(args)
     if args.num < 1 or args.batch < 1:
@@ -75,10 +77,14 @@ def main() -> int:
     jobs = [(prompt, args.seed + i) for prompt in prompts for i in range(args.num)]
     suffix = args.format or ("png" if shape.num_frames == 1 else "mp4")
     args.out.mkdir(parents=True, exist_ok=True)
+    if suffix == "png" and shape.num_frames > 1:
+        raise ValueError(f"--format png holds one frame, not {shape.num_frames}: use --frames 1, or mp4 or gif")
+    checkpoint = latest_checkpoint(args.run)
     print(f"{len(jobs)} video(s) of {shape} from {args.run}")
     for start in range(0, len(jobs), args.batch):
         part = jobs[start : start + args.batch]
-        clips = generator.sample(part, shape, settings, negative=args.negative, progress=True)
+        requests = [Request(prompt, shape, seed, args.negative) for prompt, seed in part]
+        clips = generator.sample(requests, settings, progress=True)
         for i, (clip, (prompt, seed)) in enumerate(zip(clips, part, strict=True), start=start):
             slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
             path = args.out / f"{i:03d}-{slug}-seed{seed}.{suffix}"
@@ -90,7 +96,8 @@ def main() -> int:
                 "shape": shape._asdict(),
                 "sampler": asdict(settings[0]),
                 "guidance": asdict(settings[1]),
-                "run": str(args.run),
+                "run": str(args.run.resolve()),
+                "checkpoint": checkpoint.name,
                 **provenance(),
             }
             path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from genworld.config import decode, encode, load_config, to_yaml
-from genworld.data.loader import DataConfig, Loader, build_source, clip_infos, validation_packs
+from genworld.data.loader import DataConfig, Loader, ShardData, build_source, clip_infos, validation_packs
 from genworld.data.packing import PackOrder
+from genworld.data.shards import ShardSource
 from genworld.models.vae import (
     CausalVAEConfig,
     DiffusersVAEConfig,
@@ -38,8 +41,6 @@ CONFIG_FILE = "experiment.yaml"
 """The resolved experiment, in a run's folder."""
 VAE_FOLDER = "vae"
 """The frozen VAE of a text-to-video run, in the run's folder, so that sampling needs nothing else."""
-PREPARE_PICKS = 256
-"""How many clips a task may look at before its first step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,8 @@ def describe_vae(config: VAEConfig) -> CausalVAEConfig | DiffusersVAEConfig:
     if config.trained_by is None:
         raise ValueError(f"{config.path} holds no VAE yet, and task.vae.trained_by does not say which config makes it")
     task = load_experiment(config.trained_by).task
-    assert isinstance(task, AutoencodeConfig), f"{config.trained_by} trains no VAE"
+    if not isinstance(task, AutoencodeConfig):
+        raise ValueError(f"task.vae.trained_by: {config.trained_by} trains {task.kind!r}, not a VAE")
     return task.vae
 
 
@@ -185,21 +187,23 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     world = find_world(experiment.train.device)
     source = build_source(experiment.data)
     task = build_task(experiment, begun=resume)
+    if isinstance(task, TextToVideo) and isinstance(experiment.data, ShardData):
+        _check_shards(experiment.data.path, task.vae)
     grid, packing = task.grid, experiment.data.packing
     order = PackOrder(clip_infos(source), grid, packing, experiment.seed, cost_ratio(experiment.task))
     for reason in order.rejections() if world.rank == 0 else []:
         logger.warning("rejected: %s", reason)
     loader = Loader.for_rank(source, order, experiment.data, world.rank, world.size)
     held_out, data = [], experiment.data
-    if data.validation:
+    if data.validation and (experiment.train.validate_every or experiment.train.preview_every):
         held_out = validation_packs(
             build_source(data, "validation"), grid, packing, data.validation_packs, experiment.seed
         )
     text = to_yaml(experiment)
     trainer = Trainer(task, experiment.train, loader, experiment.folder, experiment.seed, held_out, text)
     if not resume:
-        steps = map(order.step, range(PREPARE_PICKS))
-        task.prepare(source, list(islice((pick for step in steps for pack in step for pick in pack), PREPARE_PICKS)))
+        picks = (pick for number in range(task.prepare_clips) for pack in order.step(number) for pick in pack)
+        task.prepare(source, list(islice(picks, task.prepare_clips)))
         if isinstance(task, TextToVideo) and world.rank == 0:
             _keep_vae(experiment, task)
     return trainer.fit(resume)
@@ -208,6 +212,25 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
 def cost_ratio(config: AutoencodeConfig | TextToVideoConfig) -> float:
     """How much the cost of a clip grows faster than its tokens; see `PackOrder`."""
     return 1 / (6 * config.dit.width) if isinstance(config, TextToVideoConfig) else 0.0
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A hash of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_shards(folder: Path, vae: VideoVAE) -> None:
+    """Refuse to train on latents of another VAE than the one that will decode the samples."""
+    made_by = ShardSource(folder).summary["settings"].get("vae")
+    if made_by != fingerprint(vae):
+        raise ValueError(
+            f"the latents in {folder} were made by another VAE than task.vae: set task.vae to the one that made them, "
+            "or run tools/precompute.py with this one into another folder"
+        )
 
 
 def _keep_vae(experiment: Experiment, task: TextToVideo) -> None:

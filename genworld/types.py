@@ -45,6 +45,8 @@ class TokenGrid:
         Raises:
             ValueError: the shape does not fit the grid.
         """
+        if min(shape.num_frames, shape.height, shape.width) < 1 or not shape.fps > 0:
+            raise ValueError(f"a clip needs at least 1 frame, 1x1 pixels and a positive frame rate, got {shape}")
         if (shape.num_frames - 1) % self.time_stride:
             below = (shape.num_frames - 1) // self.time_stride * self.time_stride + 1
             raise ValueError(

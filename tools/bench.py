@@ -73,6 +73,8 @@ def main() -> int:
         return 0
     if unknown := set(args.names) - set(names()):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     print(machine())
     print(f"{'':<44} {'ours':>10} {'reference':>10} {'ratio':>8}  {'unit':<22} {'target':<16}")
     rows = []

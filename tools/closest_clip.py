@@ -42,7 +42,8 @@ def main() -> int:
     packing = PackingConfig(shapes=[only], tokens_per_pack=10**6)
     shapes = [assign(info, generator.task.grid, packing, 0, 0)[0] for info in infos]
     jobs = zip(infos, shapes, strict=True)
-    videos = generator.task.generate([Request(info.text, shape, args.seed + i) for i, (info, shape) in enumerate(jobs)])
+    requests = [Request(info.text, shape, args.seed + i) for i, (info, shape) in enumerate(jobs)]
+    videos = [clip.pixels for clip in generator.sample(requests, generator.settings(None, None), progress=True)]
     found = closest_clips(source, infos, videos, args.fps)
     right = sum(i == j for i, (j, _) in enumerate(found))
     for info, (j, away) in zip(infos, found, strict=True):

@@ -81,12 +81,14 @@ def finish(folder: Path) -> None:
     from genworld.pipelines.command import provenance
     from genworld.pipelines.judge import evaluate, judge, summarise
     from genworld.pipelines.video import VideoGenerator
+    from genworld.tasks.text_to_video import Request
 
     torch.set_num_threads(os.cpu_count() or 1)
     generator = VideoGenerator.from_run(folder / "video")
     data = load_experiment(ROOT / "configs/video/demo.yaml", [f"data.cache={folder}/clips"]).data
-    jobs = [(prompt, seed) for seed, prompt in enumerate(PROMPTS)]
-    clips = generator.sample(jobs, generator.shape(None, None, None), generator.settings(None, None), progress=True)
+    shape = generator.shape(None, None, None)
+    requests = [Request(prompt, shape, seed) for seed, prompt in enumerate(PROMPTS)]
+    clips = generator.sample(requests, generator.settings(None, None), progress=True)
     result = evaluate(generator, build_source(data, "validation"), NUM_JUDGED, seed=len(PROMPTS))
     verdicts = judge([*PROMPTS, *(item.text for item in result.real)], [c.pixels for c in clips] + result.generated)
     scores = summarise(verdicts)
@@ -119,6 +121,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     start = time.monotonic()
+    args.folder = args.folder.resolve()  # the steps run in the project's folder
     for part in ("vae", "latents", "video"):
         shutil.rmtree(args.folder / part, ignore_errors=True)
     train_all(args.folder, start + 60 * args.minutes)

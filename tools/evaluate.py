@@ -18,7 +18,7 @@ def main() -> int:
     """Parse the command line, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, type=Path, help="a text-to-video run")
-    parser.add_argument("--config", metavar="YAML", help="the experiment whose held-out clips to use; the run's own")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="whose held-out clips to use; the run's own")
     parser.add_argument("--num", type=int, default=100, help="held-out clips (100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the results; RUN/evaluation by default")
@@ -27,14 +27,18 @@ def main() -> int:
 
     from genworld.data.loader import build_source
     from genworld.eval.shape_recogniser import train_shape_recogniser
-    from genworld.experiment import load_experiment
+    from genworld.experiment import CONFIG_FILE, load_experiment
     from genworld.ops.pictures import write_sheet
     from genworld.pipelines.command import provenance
     from genworld.pipelines.judge import evaluate
     from genworld.pipelines.video import VideoGenerator
 
     generator = VideoGenerator.from_run(args.run)
-    experiment = load_experiment(args.config, args.overrides) if args.config else generator.experiment
+    experiment = load_experiment(args.config or args.run / CONFIG_FILE, args.overrides)
+    if experiment.data.kind == "shards":
+        raise ValueError(
+            f"{args.run} was trained on precomputed latents: name the experiment with the clips by --config"
+        )
     held_out = build_source(experiment.data, "validation")
     result = evaluate(generator, held_out, args.num, train_shape_recogniser(), args.seed)
     out = args.out or args.run / "evaluation"

@@ -9,18 +9,18 @@ padding and rank imbalance; and writes a contact sheet.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from genworld.data.inspect import first_samples, inspect_clips, inspect_packs, totals, unusable
 from genworld.data.loader import build_source, clip_infos
 from genworld.data.packing import PackOrder
-from genworld.experiment import load_experiment, token_grid
+from genworld.experiment import cost_ratio, load_experiment, token_grid
 from genworld.ops.pictures import write_sheet
+from genworld.pipelines.command import run_command
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="experiment YAML")
@@ -28,8 +28,6 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=12, help="clips on the sheet")
     parser.add_argument("overrides", nargs="*", help="a.b=c")
     args = parser.parse_intermixed_args()
-    logging.basicConfig(level=logging.ERROR)
-
     experiment = load_experiment(args.config, args.overrides)
     packing, grid = experiment.data.packing, token_grid(experiment)
     source = build_source(experiment.data, "train")
@@ -38,21 +36,23 @@ def main() -> None:
     for report in inspect_clips(infos, grid, packing):
         reports.append(report)
         print(report)
-    for reason in unusable(source):
+    for reason in (bad := unusable(source)):
         print(f"UNUSABLE: {reason}")
-    print(totals(reports))
-    print(inspect_packs(infos, grid, packing, experiment.seed))
-    shown = first_samples(source, PackOrder(infos, grid, packing, experiment.seed), args.num)
+    print(totals(reports, len(bad)))
+    if experiment.data.validation:
+        held_out = build_source(experiment.data, "validation")
+        print(f"held out for validation: {', '.join(info.name for info in clip_infos(held_out))}")
+    ratio = cost_ratio(experiment.task)
+    print(inspect_packs(infos, grid, packing, experiment.seed, cost_ratio=ratio))
+    shown = first_samples(source, PackOrder(infos, grid, packing, experiment.seed, ratio), args.num)
     clips = [sample.pixels for _, sample in shown if sample.pixels is not None]
     if clips:
         labels = [f"{infos[p.index].name} {p.shape} from {p.start:.2f} s: {s.text}" for p, s in shown]
         print(f"wrote {write_sheet(args.out, clips, labels, columns=2)}")
     else:
         print("no contact sheet: these clips are precomputed latents")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run_command(main))

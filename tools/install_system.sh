@@ -3,7 +3,7 @@
 set -euo pipefail
 
 missing=()
-have() { ldconfig -p 2>/dev/null | grep -q "$1"; }
+have() { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -F "$1" >/dev/null; }
 have libusb-1.0.so.0 || missing+=(libusb-1.0-0)
 have libGL.so.1 || missing+=(libgl1)
 have libgomp.so.1 || missing+=(libgomp1)
@@ -22,5 +22,7 @@ else
   exit 0
 fi
 echo "genworld: installing ${missing[*]}"
-"${sudo[@]}" apt-get update -qq
-"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+{
+  "${sudo[@]}" apt-get update -qq &&
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+} || echo "genworld: could not install ${missing[*]}; install them yourself" >&2

@@ -18,7 +18,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, metavar="YAML", help="a text-to-video experiment")
     parser.add_argument("--out", required=True, type=Path, help="folder for the shards")
-    parser.add_argument("--split", choices=["train", "validation"], default="train")
     parser.add_argument("--epochs", type=int, default=1, help="draws of shape and start for each clip (1)")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="fields of the YAML to change")
     args = parser.parse_intermixed_args()
@@ -26,7 +25,7 @@ def main() -> int:
     from genworld.experiment import load_experiment
     from genworld.pipelines.precompute import precompute
 
-    count = precompute(load_experiment(args.config, args.overrides), args.out, args.split, args.epochs)
+    count = precompute(load_experiment(args.config, args.overrides), args.out, args.epochs)
     print(f"encoded {count} clips into {args.out}")
     return 0
 

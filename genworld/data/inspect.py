@@ -162,14 +162,15 @@ def unusable(source: ClipSource) -> list[str]:
     return [rejected.reason for rejected in source.rejected] if isinstance(source, ManifestSource) else []
 
 
-def totals(reports: Sequence[ClipReport]) -> str:
-    """How many clips are used, and how often each shape is."""
+def totals(reports: Sequence[ClipReport], num_unusable: int = 0) -> str:
+    """How many clips are used, and how often each shape is; `num_unusable` did not get as far as having a shape."""
     used = [report for report in reports if report.uses]
     counts: dict[ClipShape, float] = {}
     for report in used:
         for use in report.uses:
             counts[use.shape] = counts.get(use.shape, 0) + use.probability
-    lines = [f"{len(used)} of {len(reports)} clips are used, {len(reports) - len(used)} rejected"]
+    total = len(reports) + num_unusable
+    lines = [f"{len(used)} of {total} clips are used, {total - len(used)} rejected"]
     shapes = sorted(counts.items(), key=lambda item: -item[1])
     lines += [f"    {count / len(used):6.1%}  {shape}" for shape, count in shapes]
     return "\n".join(lines)

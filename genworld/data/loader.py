@@ -32,8 +32,8 @@ class DataSettings:
 
     Attributes:
         packing: shapes and budgets.
-        validation: held-out clips: a number of them, or a fraction below 1. Which ones is a hash of their names, so it
-            stays the same when clips are added. 0 holds out none.
+        validation: held-out clips: a number of them, or a fraction below 1. Which files is a hash of their names, so it
+            stays the same when clips are added; of the world, the scenes after `num_clips`. 0 holds out none.
         validation_packs: how many packs of held-out clips are kept in memory to validate on.
         num_workers: processes that read clips; 0 reads in the training process.
         prefetch: packs that every worker reads ahead.
@@ -155,22 +155,23 @@ def _build_world(config: WorldData, split: Split) -> ClipSource:
 
 
 def choose_validation(names: Sequence[str], validation: int | float) -> list[int]:
-    """Indices of the held-out clips: those whose names have the smallest hashes.
+    """Indices of the held-out clips: those whose names have the smallest hashes, all clips of a name together.
 
     Raises:
         ValueError: nothing would be left on one of the two sides.
     """
-    keys = [seed_of("validation", name) for name in names]
+    keys = {name: seed_of("validation", name) for name in names}
     if isinstance(validation, float):
-        chosen = [i for i, key in enumerate(keys) if key < validation * 2**63]
+        held_out = {name for name, key in keys.items() if key < validation * 2**63}
     else:
-        chosen = sorted(range(len(names)), key=lambda i: keys[i])[:validation]
+        held_out = set(sorted(keys, key=keys.__getitem__)[:validation])
+    chosen = [i for i, name in enumerate(names) if name in held_out]
     if not 0 < len(chosen) < len(names):
         raise ValueError(
             f"data.validation {validation} holds out {len(chosen)} of {len(names)} clips: "
             "both splits need at least one; change data.validation"
         )
-    return sorted(chosen)
+    return chosen
 
 
 @dataclass(frozen=True)

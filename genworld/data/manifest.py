@@ -193,8 +193,10 @@ def _csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, Mapping[str,
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter)
             header = next(reader, [])
-            for number, cells in enumerate((line for line in reader if line), 2):
-                where = f"{path}, row {number}"
+            if not header:
+                raise ValueError(f"{path}: its first line must name the columns")
+            for cells in filter(None, reader):
+                where = f"{path}, row {reader.line_num}"
                 if len(cells) != len(header):
                     raise ValueError(
                         f"{where}: {len(cells)} cells but {len(header)} columns {header}: "
@@ -379,9 +381,9 @@ class _Confinement:
 
         Sets keyed by video name their files after it; the cut ones carry `_index` before the suffix.
         """
-        text = cells.text("path")
-        if not text:
+        if not cells.text("path"):
             raise cells.error("path", "a path")
+        text = str(cells.values["path"]).strip("\r\n")  # white space inside is part of a file's name
         if "://" in text or "\0" in text:
             raise cells.error("path", "the path of a local file (download the clips first)")
         base = os.path.join(str(self._root), text)

@@ -271,7 +271,8 @@ def validation_picks(
     Raises:
         ValueError: there is no clip, or none fits any shape.
     """
-    order = PackOrder(infos, grid, replace(config, packs_per_step=1, window=len(infos)), seed)
+    window = max(len(ShapeTable(infos, grid, config).eligible), 1)
+    order = PackOrder(infos, grid, replace(config, packs_per_step=1, window=window), seed)
     return [order.step(i)[0] for i in range(num)]
 
 

@@ -205,9 +205,9 @@ class ShapeTable:
 
     @staticmethod
     def _rate(shape: ShapeConfig, fps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        if shape.fps is None and shape.frames > 1:
-            return fps
-        return np.full(len(fps), shape.fps or IMAGE_FPS)
+        if shape.frames == 1:
+            return np.full(len(fps), IMAGE_FPS)
+        return fps if shape.fps is None else np.full(len(fps), shape.fps)
 
     def probabilities(self, verdict: Int[np.ndarray, "n S"]) -> Float[np.ndarray, "n S"]:
         """How often each clip is used at each shape; rows without any shape are zero."""

@@ -6,7 +6,6 @@ the same pixels.
 
 from __future__ import annotations
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -29,9 +28,3 @@ def fit(frames: UInt8[Tensor, "F H W 3"], height: int, width: int) -> UInt8[Tens
 def to_pixels(frames: UInt8[Tensor, "F H W 3"]) -> Float[Tensor, "3 F H W"]:
     """8-bit frames as a clip in [-1, 1]."""
     return rearrange(frames, "F H W C -> C F H W").float().div_(127.5).sub_(1)
-
-
-def to_frames(pixels: Float[Tensor, "3 F H W"]) -> UInt8[Tensor, "F H W 3"]:
-    """A clip in [-1, 1] as 8-bit frames; values outside are clipped. The inverse of `to_pixels`."""
-    levels = pixels.detach().float().add(1).mul(127.5).round().clamp(0, 255)
-    return rearrange(levels.to(torch.uint8), "C F H W -> F H W C").contiguous()

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from genworld.data.transforms import to_frames
+from genworld.ops.pictures import to_uint8
 
 CRF = "17"  # visually lossless; 23 is x264's own default
 MAX_GIF_FPS = 50  # browsers slow shorter delays down to a tenth of a second
@@ -91,7 +91,7 @@ class VideoWriter:
                 f"{self._path}: expected uint8 [F H W 3] or floating point [3 F H W], "
                 f"got {clip.dtype} {list(clip.shape)}"
             )
-        frames = (clip if last else to_frames(clip)).cpu()
+        frames = (clip if last else to_uint8(clip)).cpu()
         size = (frames.shape[1], frames.shape[2])
         if self._size not in (None, size):
             raise ValueError(f"{self._path}: frames of {size} after frames of {self._size} (height, width)")

@@ -29,6 +29,11 @@ def closest_clips(
     found = []
     for video in videos:
         shape = ClipShape(video.shape[1], video.shape[2], video.shape[3], fps)
-        away = [distance(video, excerpts(source, index, shape)) for index in range(len(infos))]
+        away = [
+            distance(video, excerpts(source, index, shape))
+            if infos[index].seconds * fps >= len(video[0])
+            else float("inf")
+            for index in range(len(infos))  # a clip that is too short to compare is infinitely far
+        ]
         found.append((min(range(len(away)), key=away.__getitem__), min(away)))
     return found

@@ -128,7 +128,7 @@ def multistep(
         here = velocity(x, now).to(x)
         moved = size_before != 0
         half = torch.where(moved, size / torch.where(moved, size_before, 1), 0) / 2
-        slope = align_time(half, x) * (here - before)
+        slope = align_time(half, x) * torch.where(align_time(moved, x), here - before, 0)  # 0 times nan is nan
         x = _move(x, size, here + slope)
         before, size_before = here, size
         _report(progress, step)

@@ -147,7 +147,7 @@ def _folders(path: Path) -> tuple[Path, Path]:
 
 
 def _check_type(folder: Path, kind: str) -> None:
-    found = json.loads((folder / "config.json").read_text())["model_type"]
+    found = json.loads((folder / "config.json").read_text()).get("model_type", "unnamed")
     names = {"t5": {"t5"}, "umt5": {"umt5"}, "clip": {"clip", "clip_text_model"}}
     if found not in names[kind]:
         fitting = next((k for k, types in names.items() if found in types), None)

@@ -147,7 +147,7 @@ class VideoVAE(nn.Module):
             raise ValueError(f"expected pixels of shape [B 3 F H W], got {list(pixels.shape)}")
         stride = self.time_stride
         if (pixels.shape[2] - first) % stride:
-            below = (pixels.shape[2] - first) // stride * stride + first
+            below = max((pixels.shape[2] - first) // stride * stride + first, first or stride)
             form = f"1 + {stride} n" if first else f"{stride} n"
             raise ValueError(f"got {pixels.shape[2]} frames, expected {form}: use {below} or {below + stride}")
         for name, size in zip(("height", "width"), pixels.shape[3:], strict=True):

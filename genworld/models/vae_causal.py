@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from genworld.models.vae_base import Gaussian, VideoVAE
 from genworld.models.vae_linear import LinearCodec
-from genworld.nn.conv3d import ChannelNorm, Memory, SpaceConv, TimeConv, fold, full_precision, unfold
+from genworld.nn.conv3d import ChannelNorm, Memory, SpaceConv, TimeConv, fold, unfold
+from genworld.ops.precision import without_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,11 @@ class CausalVAEConfig:
         levels = len(self.widths)
         if not levels or {len(self.encoder_blocks), len(self.decoder_blocks)} != {levels}:
             raise ValueError("widths, encoder_blocks and decoder_blocks need one entry per level each")
-        for name, value in (("patch", self.patch), ("patch_frames", self.patch_frames), ("time", self.time_stride)):
+        for name, value in (
+            ("patch", self.patch),
+            ("patch_frames", self.patch_frames),
+            ("time_stride", self.time_stride),
+        ):
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{name}: expected a power of two, got {value}")
         if not 1 <= self.time_stride // self.patch_frames <= 2 ** (levels - 1):
@@ -213,7 +218,7 @@ class CausalVAE(VideoVAE):
         self.check_pixels(pixels, first=memory is None or memory.fresh)
         x = rearrange(pixels, "b c f h w -> b f h w c")
         mean, logvar = self.encoder(x, memory).float().chunk(2, dim=-1)
-        with full_precision(pixels):  # a few FLOPs, of which every digit shows
+        with without_autocast(pixels):  # a few FLOPs, of which every digit shows
             mean = mean + self.linear.encode(x.to(self.linear.down.weight.dtype), memory)
         logvar = (logvar + self.config.initial_logvar).clamp(-30.0, 20.0)
         if memory is not None:
@@ -226,7 +231,7 @@ class CausalVAE(VideoVAE):
         """Decode the next latent frames of the stream that `memory` belongs to; without it, a whole clip."""
         z = rearrange(latents, "b c t h w -> b t h w c")
         residual = self.decoder(z, memory)
-        with full_precision(latents):
+        with without_autocast(latents):
             pixels = self.linear.decode(z.to(self.linear.up.weight.dtype), memory) + residual
         if memory is not None:
             memory.fresh = False
@@ -268,9 +273,11 @@ class CausalVAE(VideoVAE):
         self.latent_weight.copy_((content / content.max()) ** self.config.spectrum)
         count, total, squares = 0, torch.zeros(1), torch.zeros(1)
         for clip in clips:
-            latents = self.encode(clip[None].to(self.latent_mean.device)).mean.double().cpu()
-            count += latents[0, 0].numel()
-            total, squares = total + latents.sum(dim=(0, 2, 3, 4)), squares + latents.square().sum(dim=(0, 2, 3, 4))
+            # The encoder's last layer is still zero: the linear path is all there is, and much cheaper.
+            pixels = rearrange(clip[None].to(self.latent_mean.device), "b c f h w -> b f h w c")
+            latents = self.linear.encode(pixels).flatten(0, 3).double().cpu()
+            count += len(latents)
+            total, squares = total + latents.sum(dim=0), squares + latents.square().sum(dim=0)
         self.latent_mean.copy_(total / count)
         self.latent_std.copy_((squares / count - (total / count).square()).clamp_min(1e-12).sqrt())
 

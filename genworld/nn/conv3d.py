@@ -6,13 +6,13 @@ fastest, and in which a linear layer over the channels is a 1x1 convolution with
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from genworld.ops.precision import without_autocast
 
 
 class Memory:
@@ -52,11 +52,6 @@ def starts(memory: Memory | None) -> bool:
     return memory is None or memory.fresh
 
 
-def full_precision(x: Tensor) -> AbstractContextManager:
-    """Autocast off on the device of `x`; on the meta device, which knows no autocast, nothing."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
-
-
 class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of each pixel of each frame: local in space and time.
 
@@ -69,7 +64,7 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         """Normalise the last dimension."""
-        with full_precision(x):
+        with without_autocast(x):
             return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 

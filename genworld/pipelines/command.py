@@ -12,20 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 USER_ERROR = 2
 """Exit code for what the user can mend."""
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Run a command line; a `ValueError` or a missing file becomes one line on stderr and exit code 2.
+    """Run a command line; a `ValueError` or a file that cannot be used becomes one line on stderr and exit code 2.
 
     Anything else is our own fault and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return main()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return USER_ERROR
     except KeyboardInterrupt:

@@ -88,7 +88,8 @@ def _cost(task: Task, shape: ClipShape | None, tokens: int, clips: int) -> Cost:
         kept = 1 if config.checkpointing else BYTES_PER_ACTIVATION
         return Cost(flops, kept * tokens * clips * config.width * config.depth)
     assert isinstance(task, Autoencode)
-    assert shape is not None, "pixels are needed to train an autoencoder"
+    if shape is None:
+        raise ValueError("an autoencoder is trained on clips, not on precomputed latents: change data.kind")
     encode, decode = flops_per_pixel(task.vae)
     # Convolutions keep about as many values as a tenth of the multiply-adds of a 3x3 convolution at their width.
     return Cost(3 * clips * _pixels(shape) * (encode + decode), clips * _pixels(shape) * (encode + decode) / 100)

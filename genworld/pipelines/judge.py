@@ -14,6 +14,7 @@ from genworld.eval.palette import read_motion, read_prompt, track_object
 from genworld.eval.shape_recogniser import ShapeRecogniser, recognise_shapes
 from genworld.ops.quality import psnr
 from genworld.pipelines.video import VideoGenerator
+from genworld.tasks.text_to_video import Request
 from genworld.types import ClipSource, Pick, Sample
 
 
@@ -110,8 +111,8 @@ def evaluate(
         part = real[first : first + batch]
         pixels = torch.stack([item.need_pixels() for item in part]).to(vae.latent_mean.device)
         again += list(vae.to_pixels(vae.to_latents(pixels)).cpu())
-        jobs = [(item.text, seed + first + i) for i, item in enumerate(part)]
-        generated += [clip.pixels for clip in generator.sample(jobs, shape, settings)]
+        requests = [Request(item.text, shape, seed + first + i) for i, item in enumerate(part)]
+        generated += [clip.pixels for clip in generator.sample(requests, settings)]
     prompts, pixels = [item.text for item in real], torch.stack([item.need_pixels() for item in real])
     return Evaluation(
         real=real,

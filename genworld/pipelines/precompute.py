@@ -10,10 +10,11 @@ import torch
 from tqdm import tqdm
 
 from genworld.config import encode
-from genworld.data.loader import Split, build_source, clip_infos
+from genworld.data.loader import build_source, clip_infos
 from genworld.data.packing import PackOrder
 from genworld.data.shards import ShardWriter, precompute_picks
-from genworld.experiment import Experiment, build_task
+from genworld.experiment import Experiment, build_task, fingerprint
+from genworld.models.vae import CausalVAEConfig
 from genworld.tasks.text_to_video import TextToVideo
 from genworld.train.runtime import find_world, resolve_precision
 from genworld.types import Sample
@@ -21,15 +22,14 @@ from genworld.types import Sample
 logger = logging.getLogger(__name__)
 
 
-def precompute(experiment: Experiment, folder: Path, split: Split = "train", epochs: int = 1) -> int:
-    """Encode every clip of a split and write shards that `data: {kind: shards, path: ...}` reads.
+def precompute(experiment: Experiment, folder: Path, epochs: int = 1) -> int:
+    """Encode every clip of the training split and write shards that `data: {kind: shards, path: ...}` reads.
 
     Work is shared between the processes of `accelerate launch`; started again, it does what is missing.
 
     Args:
         experiment: a text-to-video experiment; its data section says which clips, at which shapes.
         folder: where shards go.
-        split: which clips.
         epochs: how many draws of shape and start to write for each clip.
 
     Returns:
@@ -44,10 +44,15 @@ def precompute(experiment: Experiment, folder: Path, split: Split = "train", epo
         raise ValueError(
             f"{experiment.name} has task {experiment.task.kind!r}; only 'text_to_video' can be precomputed"
         )
+    if isinstance(task.config.vae, CausalVAEConfig):
+        raise ValueError(
+            "task.vae is a new VAE, which is fitted when training begins: train one (configs/vae/), and set "
+            "task.vae={kind: run, path: FOLDER}"
+        )
     task.to(world.device).eval()
-    source = build_source(experiment.data, split)
+    source = build_source(experiment.data)
     order = PackOrder(clip_infos(source), task.grid, experiment.data.packing, experiment.seed)
-    settings = {"vae": encode(task.config.vae), "text": encode(task.config.text), "seed": experiment.seed}
+    settings = {"vae": fingerprint(task.vae), "text": encode(task.config.text), "seed": experiment.seed}
     writer = ShardWriter(
         folder, source, precompute_picks(order, epochs), settings, rank=world.rank, world_size=world.size
     )

@@ -21,7 +21,7 @@ class VideoGenerator:
     """A text-to-video model that was trained by `train.py`.
 
     Example:
-        >>> generator = VideoGenerator.from_run("runs/demo")  # doctest: +SKIP
+        >>> generator = VideoGenerator.from_run("runs/demo/video")  # doctest: +SKIP
         >>> clip = generator("a red ball rolls to the left", frames=17, size=(64, 64), seed=1)[0]  # doctest: +SKIP
     """
 
@@ -82,23 +82,27 @@ class VideoGenerator:
                 prompt is too long.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        jobs = [(text, seed + i) for text in prompts for i in range(num)]
-        return self.sample(
-            jobs, self.shape(frames, size, fps), self.settings(steps, guidance), negative=negative, progress=progress
-        )
+        if num < 1 or not prompts:
+            raise ValueError(f"nothing to sample: got {len(prompts)} prompts, {num} videos for each")
+        shape = self.shape(frames, size, fps)
+        requests = [Request(text, shape, seed + i, negative) for text in prompts for i in range(num)]
+        return self.sample(requests, self.settings(steps, guidance), progress=progress)
 
     def sample(
         self,
-        jobs: Sequence[tuple[str, int]],
-        shape: ClipShape,
+        requests: Sequence[Request],
         settings: tuple[SamplerConfig, GuidanceConfig],
         *,
-        negative: str = "",
         progress: bool = False,
     ) -> list[Clip]:
-        """Sample one clip for each (prompt, seed), together."""
-        requests = [Request(text, shape, seed, negative) for text, seed in jobs]
+        """Sample requests of any shapes together, in the precision of training.
+
+        Raises:
+            ValueError: something is to be avoided, but guidance is off.
+        """
         sampler, guidance = settings
+        if guidance.scale == 1 and any(request.negative for request in requests):
+            raise ValueError("a negative prompt needs guidance: use a guidance other than 1, or leave it out")
         device = next(self.task.parameters()).device
         precision = resolve_precision(self.experiment.train.precision, device)  # as in training
         with (
@@ -106,7 +110,7 @@ class VideoGenerator:
             tqdm(total=sampler.num_steps, disable=not progress, desc="sampling", unit="step") as bar,
         ):
             pixels = self.task.generate(requests, sampler, guidance, lambda step: bar.update(step - bar.n))
-        return [Clip(x.cpu(), shape.fps, text) for x, (text, _) in zip(pixels, jobs, strict=True)]
+        return [Clip(x.cpu(), r.shape.fps, r.prompt) for x, r in zip(pixels, requests, strict=True)]
 
     def shape(self, frames: int | None, size: tuple[int, int] | None, fps: float | None) -> ClipShape:
         """The shape asked for; what is not said is as the run's config has it.
@@ -115,8 +119,9 @@ class VideoGenerator:
             ValueError: the shape does not fit the VAE.
         """
         trained = self.task.config.sample.shape
-        height, width = size or (trained.height, trained.width)
-        shape = ClipShape(frames or trained.num_frames, height, width, fps or trained.fps)
+        height, width = (trained.height, trained.width) if size is None else size
+        num_frames = trained.num_frames if frames is None else frames
+        shape = ClipShape(num_frames, height, width, trained.fps if fps is None else fps)
         self.task.grid.latent_shape(shape)
         return shape
 

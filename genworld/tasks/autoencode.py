@@ -83,6 +83,7 @@ class Autoencode(Task):
         self.discriminator = PatchDiscriminator(adversarial.discriminator) if adversarial else None
         self.distance = PerceptualDistance(perceptual.path, perceptual.backbone) if perceptual else None
         self.grid = TokenGrid(self.vae.time_stride, self.vae.space_stride)
+        self.prepare_clips = config.fit_clips
         self.leaves_out_parameters = adversarial is not None or config.freeze_encoder_at is not None
 
     def units(self, pack: Pack) -> int:
@@ -195,7 +196,7 @@ class Autoencode(Task):
     def prepare(self, source: ClipSource, picks: Sequence[Pick]) -> None:
         """Start the linear path from data and measure the latents; foreign autoencoders bring theirs."""
         if isinstance(self.vae, CausalVAE):
-            clips = PickedPixels(source, picks[: self.config.fit_clips])
+            clips = PickedPixels(source, picks)
             self.vae.fit(clips, self.config.fit_blocks_per_clip, generator(0, "fit"))
             logger.info("linear path fitted on %d clips", len(clips))
 

@@ -29,11 +29,13 @@ class Task(nn.Module):
 
     Attributes:
         grid: how clips become tokens; data is packed by it.
+        prepare_clips: how many picks `prepare` wants to see.
         leaves_out_parameters: whether the loss of some step may not depend on some parameter (a discriminator before
             its phase, an encoder that is frozen after it): several processes then have to look for them.
     """
 
     grid: TokenGrid
+    prepare_clips: int = 256
     leaves_out_parameters: bool = False
 
     def units(self, pack: Pack) -> int:

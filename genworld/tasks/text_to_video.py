@@ -111,11 +111,20 @@ class TextToVideo(Task):
         """Builds the tokenizer of a trainable text encoder from all captions; fits a VAE that starts here.
 
         A VAE given by its sizes (`kind: causal`) is new: its linear path is fitted to the data, and serves as it is.
+
+        Raises:
+            ValueError: a caption has more tokens than the text encoder takes; names the clip.
         """
+        infos = [source.info(index) for index in range(len(source))]
         if isinstance(self.config.vae, CausalVAEConfig) and isinstance(self.vae, CausalVAE):
             self.vae.fit(PickedPixels(source, picks), FIT_BLOCKS, generator(0, "fit"))
         if self.text.trainable:
-            self.text.fit(source.info(index).text for index in range(len(source)))
+            self.text.fit(info.text for info in infos)
+        for info in infos:
+            try:
+                self.text.tokenize([info.text])
+            except ValueError as error:
+                raise ValueError(f"the caption of clip {info.name}: {error}") from None
 
     def assets(self) -> dict[str, str]:
         """The tokenizer that was built from captions."""

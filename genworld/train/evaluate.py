@@ -88,7 +88,8 @@ class Evaluator:
                 target = folder if main else Path(scratch)
                 target.mkdir(parents=True, exist_ok=True)
                 with self.accelerator.autocast():
-                    files = self.task.preview(self.packs, target, seed)
+                    packs = [pack.to(self.accelerator.device) for pack in self.packs]
+                    files = self.task.preview(packs, target, seed)
             if main:
                 logger.info("step %d previews: %s", step, ", ".join(map(str, files)) or "none")
         self.accelerator.wait_for_everyone()

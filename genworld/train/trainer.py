@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 
 from genworld.tasks.base import Task
@@ -69,6 +70,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        for name in ("save_every", "validate_every", "preview_every", "log_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (never) or a number of steps, got {getattr(self, name)}")
+        for name in ("max_seconds", "threads", "gradient_clip"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, or null for none, got {value}")
         if self.keep < 2:
             raise ValueError(f"keep must be at least 2, so that one checkpoint may be damaged; got {self.keep}")
 
@@ -82,7 +90,7 @@ class Trainer:
     A signal (SIGTERM, SIGINT, SIGUSR1) on any rank ends the run after the step at hand, with a checkpoint.
 
     Args:
-        task: what to train. When not resuming, `prepare` has been called. Built alike on every rank.
+        task: what to train, built alike on every rank. When not resuming, `prepare` is called before `fit`.
         config: how.
         loader: this rank's packs.
         run: the run's folder; shared by all machines.
@@ -103,8 +111,11 @@ class Trainer:
     ) -> None:
         self.task, self.config, self.loader = task, config, loader
         self.run, self.validation, self.experiment_text = run, validation, experiment_text
-        if config.validate_every and not validation:
-            raise ValueError("train.validate_every is set, but there is nothing to validate on; set it to 0")
+        if (config.validate_every or config.preview_every) and not validation:
+            raise ValueError(
+                "train.validate_every or train.preview_every is set, but no clips are held out: set data.validation, "
+                "or both to 0"
+            )
         self.state = TrainState(seed)
         self.networks = task.networks()
         self._zero_time = 0.0
@@ -130,7 +141,6 @@ class Trainer:
     def _find_start(self, resume: bool) -> Path | None:
         check_run(self.run, resume)
         self.run.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_text(self.run / "experiment.yaml", self.experiment_text)
         return checkpoint.latest_checkpoint(self.run) if resume else None
 
     def _build(self, start: Path | None) -> None:
@@ -146,6 +156,8 @@ class Trainer:
         assert not strays, f"trained, but in none of the task's networks and so never saved: {strays}"
         if config.compile:
             self._compile_task()
+        if accelerator.distributed_type == DistributedType.FSDP:
+            self.task.to(memory_format=torch.contiguous_format)  # FSDP2 shards no channels-last weights
         optimizer = optim.build_optimizer(self.networks, config.optim)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)  # accelerate knows no newer name
@@ -156,6 +168,8 @@ class Trainer:
         if start:
             self._restore(start)
         if accelerator.is_main_process:
+            # Not before a resumed run has taken its weights: a wrong config must not replace the right one.
+            checkpoint.write_text(self.run / "experiment.yaml", self.experiment_text)
             count = sum(parameter.numel() for group in self.optimizer.param_groups for parameter in group["params"])
             logger.info(
                 "training %s parameters on %d x %s in %s, %d CPU threads each, from step %d",

@@ -70,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
 def _seeds(text: str) -> Sequence[int]:
     try:
         first, _, last = text.partition("-")
-        return range(int(first), int(last) + 1) if last else [int(part) for part in text.split(",")]
+        seeds = range(int(first), int(last) + 1) if last else [int(part) for part in text.split(",")]
+        if not seeds:
+            raise ValueError
+        return seeds
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected seeds such as 0-15 or 3,5,8, got {text!r}") from None
 

@@ -85,11 +85,11 @@ class _Teller:
         elif act == "unclear":
             deeds.append("moves")
         targets = [whom for who, whom in self.story.hits[:_MOST_HITS] if who == index]
-        passage = self.story.passages.get(index)
+        passage = self.story.passages.get(index) if self.detailed else None
         if not targets and not passage and act in ("stay", "pushed", "unclear"):
             return None
         subject = self._mention(index)
-        if passage and self.detailed:
+        if passage:
             wall = next(i for i in self.story.seen if self.story.objects[i].shape == "wall")
             deeds.append(f"{_PASSAGES[passage]} {self._mention(wall)}")
         if targets:

@@ -37,6 +37,7 @@ T = TypeVar("T")
 _ROLLING, _SLIDING = 0.035, 0.085  # deceleration as a part of gravity
 _STAGE = 3.0  # seconds that a scene is checked for
 _TRIES = 60
+_RETRIES = 10  # rounds of tries with the fewest objects before a scene is given up
 _CLEARANCE = 0.12  # metres between objects at time 0
 # Where objects may be at any time of their motion, in metres right of and beyond the point the camera looks at.
 _ACROSS, _NEAR, _FAR = 1.75, -1.5, 1.9
@@ -135,7 +136,10 @@ def sample_scene(seed: int, config: WorldConfig | None = None) -> Scene:
     """The scene of a seed: a function of `seed` and `config` and nothing else.
 
     Of many random placements the first that is clear is taken: nobody overlaps, nobody starts hidden or leaves the
-    picture within three seconds, and nobody is hit in mid-air.
+    picture within two seconds, and nobody is hit in mid-air.
+
+    Raises:
+        ValueError: as few as `min_objects` of these sizes find no place.
     """
     config = config or WorldConfig()
     chance = Random(seed_of(seed, "world"))
@@ -144,7 +148,7 @@ def sample_scene(seed: int, config: WorldConfig | None = None) -> Scene:
     style = _choose(chance, config.caption_styles)
     count = config.min_objects + int(chance.random() * (config.max_objects - config.min_objects + 1))
     plan = _plan(chance, config, count)
-    while True:
+    for _ in range(config.max_objects - config.min_objects + _RETRIES):
         for _ in range(_TRIES):
             objects = _place(chance, config, camera, plan)
             if objects is not None:
@@ -152,6 +156,10 @@ def sample_scene(seed: int, config: WorldConfig | None = None) -> Scene:
                 if _is_clear(scene):
                     return scene
         plan = replace(plan, count=max(plan.count - 1, config.min_objects), hide=False)
+    raise ValueError(
+        f"found no place for {config.min_objects} objects of sizes {', '.join(config.sizes)} (seed {seed}): lower "
+        "min_objects or allow smaller sizes"
+    )
 
 
 @dataclass(frozen=True)
@@ -391,11 +399,11 @@ def _uncovered(objects: Sequence[WorldObject], screen: np.ndarray, radius: np.nd
         * (radius / [thing.bounding_radius for thing in objects])[:, None]
     )
     for i, j in combinations(range(len(objects)), 2):
-        back, front = (i, j) if depth[i] > depth[j] else (j, i)
+        back = i if depth[i] > depth[j] else j
         overlap = np.minimum(screen[i] + half[i], screen[j] + half[j]) - np.maximum(
             screen[i] - half[i], screen[j] - half[j]
         )
-        if np.prod(overlap.clip(0)) > 0.35 * np.prod(2 * half[back]) and front != back:
+        if np.prod(overlap.clip(0)) > 0.35 * np.prod(2 * half[back]):
             return False
     return True
 

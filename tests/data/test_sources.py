@@ -12,7 +12,8 @@ from genworld.data import sources
 from genworld.data.media import MediaError
 from genworld.data.readers import open_reader
 from genworld.data.sources import ManifestSource, scan
-from genworld.data.transforms import fit, to_frames
+from genworld.data.transforms import fit
+from genworld.ops.pictures import to_uint8
 from genworld.types import ClipShape, Pick
 
 
@@ -45,13 +46,13 @@ def test_reads_by_time_at_the_rate_asked_for(manifest: Path) -> None:
     sample = source.read(Pick(7, 0, ClipShape(5, 48, 64, 4.0), 0.5))
     assert sample.pixels is not None
     assert (sample.position, sample.text, tuple(sample.pixels.shape)) == (7, "A.", (3, 5, 48, 64))
-    assert numbers(to_frames(sample.pixels)) == [5, 7, 10, 12, 15]  # 0.5, 0.75, ... seconds of a 10 fps clip
+    assert numbers(to_uint8(sample.pixels)) == [5, 7, 10, 12, 15]  # 0.5, 0.75, ... seconds of a 10 fps clip
     repeated = source.read(Pick(0, 0, ClipShape(6, 48, 64, 20.0), 1.0)).pixels
     assert repeated is not None
-    assert numbers(to_frames(repeated)) == [10, 10, 11, 11, 12, 12]
+    assert numbers(to_uint8(repeated)) == [10, 10, 11, 11, 12, 12]
     within = source.read(Pick(0, 2, ClipShape(20, 48, 64, 10.0), 0.0)).pixels
     assert within is not None
-    assert numbers(to_frames(within)) == list(range(10, 30))
+    assert numbers(to_uint8(within)) == list(range(10, 30))
 
 
 def test_reading_in_parts_changes_nothing(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,4 +93,4 @@ def test_real_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample.pixels.std() > 0.2
     with open_reader(tmp_path / "skate_dog.mp4") as reader:
         expected = fit(reader.read([6.0 + i / 12 for i in range(9)]), 128, 80)
-    assert torch.equal(to_frames(sample.pixels), expected)
+    assert torch.equal(to_uint8(sample.pixels), expected)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from genworld.data.transforms import fit, to_frames, to_pixels
+from genworld.data.transforms import fit, to_pixels
+from genworld.ops.pictures import to_uint8
 
 
 def disc(height: int, width: int, radius: float) -> torch.Tensor:
@@ -49,5 +50,5 @@ def test_pixels_round_trip() -> None:
     pixels = to_pixels(frames)
     assert tuple(pixels.shape) == (3, 1, 16, 16)
     assert (pixels.min(), pixels.max()) == (-1, 1)
-    assert torch.equal(to_frames(pixels), frames)
-    assert to_frames(torch.full((3, 1, 1, 1), 1.7)).max() == 255
+    assert torch.equal(to_uint8(pixels), frames)
+    assert to_uint8(torch.full((3, 1, 1, 1), 1.7)).max() == 255
