@@ -192,7 +192,9 @@ def _csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, Mapping[str,
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter)
-            header = next(reader, [])
+            header = next(reader, None)
+            if header is None:
+                return  # not a line: an empty manifest, which the caller says
             if not header:
                 raise ValueError(f"{path}: its first line must name the columns")
             for cells in filter(None, reader):

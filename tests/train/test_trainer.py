@@ -52,11 +52,12 @@ def test_stop_and_resume_equals_never_stopping_bit_for_bit(tmp_path):
     task.vocabulary = "words"
     stopped = trainer(tmp_path / "parts", loader=FakeLoader(2, signal_at=8), task=task).fit()
     assert (stopped.status, stopped.exit_code, stopped.step) == ("stopped", 143, 8)
+    elapsed = read_state(stopped.checkpoint)["elapsed"]
     task = FakeTask()
     resumed = trainer(tmp_path / "parts", task=task).fit(resume=True)
     assert task.vocabulary == "words"
     assert resumed.step == 20
-    assert resumed.seconds > stopped.seconds
+    assert resumed.seconds > elapsed > 0
     assert same_files(whole.checkpoint, resumed.checkpoint) == []
     assert (tmp_path / "whole/log/losses.csv").read_bytes() == (tmp_path / "parts/log/losses.csv").read_bytes()
     assert (tmp_path / "parts/log/losses.png").stat().st_size > 1000
@@ -164,7 +165,7 @@ def test_frozen_parameters_stay_and_settings_that_cannot_be_honoured_raise(tmp_p
     assert torch.equal(task.net.conv.weight, start)
     with pytest.raises(CheckpointError, match="unexpected"):
         load_network(result.checkpoint, "net", torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="compile_blocks"):
+    with pytest.raises(ValueError, match="cannot be compiled"):
         trainer(tmp_path / "b", config(compile=True)).fit()
     with pytest.raises(ValueError, match="validate_every"):
         trainer(tmp_path / "c", config(validate_every=1))
