@@ -22,13 +22,16 @@ def main() -> int:
     parser.add_argument("--fps", type=float, default=8.0, help="their rate (8)")
     parser.add_argument("--pixels", type=int, default=4096, help="their pixel budget (4096)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", type=Path, metavar="YAML", help="whose clips to compare with; the run's own")
     parser.add_argument("--out", type=Path, default=Path("closest.png"), help="contact sheet (closest.png)")
-    args = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="fields of --config to change")
+    args = parser.parse_intermixed_args()
 
     from genworld.data.loader import build_source
     from genworld.data.packing import PackingConfig, ShapeConfig
     from genworld.data.shapes import assign
     from genworld.eval.nearest import closest_clips
+    from genworld.experiment import CONFIG_FILE, load_experiment
     from genworld.ops.pictures import write_sheet
     from genworld.pipelines.command import provenance
     from genworld.pipelines.video import VideoGenerator
@@ -36,7 +39,7 @@ def main() -> int:
     from genworld.types import Pick
 
     generator = VideoGenerator.from_run(args.run)
-    source = build_source(generator.experiment.data)
+    source = build_source(load_experiment(args.config or args.run / CONFIG_FILE, args.overrides).data)
     infos = [source.info(i) for i in range(len(source))]
     only = ShapeConfig(pixels=args.pixels, frames=args.frames, fps=args.fps)
     packing = PackingConfig(shapes=[only], tokens_per_pack=10**6)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,15 +27,15 @@ def distance(video: Float[Tensor, "3 F H W"], others: Sequence[Float[Tensor, "3 
 def closest_clips(
     source: ClipSource, infos: Sequence[ClipInfo], videos: Sequence[Float[Tensor, "3 F H W"]], fps: float
 ) -> list[tuple[int, float]]:
-    """For each video the index of the clip that it is closest to, and how far that is."""
+    """For each video the index of the clip that it is closest to, and how far that is.
+
+    A clip that is too short to be compared is infinitely far.
+    """
+    read = lru_cache(maxsize=len(infos) * 4)(lambda index, shape: excerpts(source, index, shape))
     found = []
     for video in videos:
         shape = ClipShape(video.shape[1], video.shape[2], video.shape[3], fps)
-        away = [
-            distance(video, excerpts(source, index, shape))
-            if infos[index].seconds * fps >= len(video[0])
-            else float("inf")
-            for index in range(len(infos))  # a clip that is too short to compare is infinitely far
-        ]
+        fits = [info.seconds * fps >= shape.num_frames for info in infos]
+        away = [distance(video, read(i, shape)) if fits[i] else math.inf for i in range(len(infos))]
         found.append((min(range(len(away)), key=away.__getitem__), min(away)))
     return found
