@@ -152,11 +152,6 @@ class Pack:
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 
-    @property
-    def texts(self) -> list[str]:
-        """The captions, in order."""
-        return [sample.text for sample in self.samples]
-
     def to(self, device: torch.device | str) -> Pack:
         """A copy whose tensors are on `device`."""
 
