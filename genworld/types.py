@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -116,10 +116,35 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class CameraPath:
+    """Where the camera of a clip stands and looks, frame by frame.
+
+    Attributes:
+        world_from_camera: pose per pixel frame, OpenCV camera axes (x right, y down, z forward), metres. Any world axes
+            will do: models see poses relative to the first one.
+        intrinsics: pinhole matrix in pixels of the clip's own size; the first pixel spans 0 to 1.
+    """
+
+    world_from_camera: Float[Tensor, "F 4 4"]
+    intrinsics: Float[Tensor, "3 3"]
+
+    def __len__(self) -> int:
+        return len(self.world_from_camera)
+
+    def at(self, frames: slice | Sequence[int]) -> CameraPath:
+        """The same camera at some of its frames."""
+        return replace(self, world_from_camera=self.world_from_camera[frames])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> CameraPath:
+        """A copy with `change` applied to both tensors."""
+        return CameraPath(change(self.world_from_camera), change(self.intrinsics))
+
+
+@dataclass(frozen=True)
 class Sample:
     """What the loader hands to a task: pixels or, when precomputed, latents and text features.
 
-    `latents` are normalised VAE latents (see `VideoVAE.normalize`).
+    `latents` are normalised VAE latents (see `VideoVAE.normalize`). `camera` is known of clips of the world.
     """
 
     position: int
@@ -128,6 +153,7 @@ class Sample:
     pixels: Float[Tensor, "3 F H W"] | None = None
     latents: Float[Tensor, "C T H W"] | None = None
     text_features: Float[Tensor, "S D"] | None = None
+    camera: CameraPath | None = None
 
     def need_pixels(self) -> Float[Tensor, "3 F H W"]:
         """The pixels.
@@ -138,6 +164,13 @@ class Sample:
         if self.pixels is None:
             raise ValueError("this needs pixels, but the data set holds precomputed latents: use the clips themselves")
         return self.pixels
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        """A copy with `change` applied to every tensor."""
+        tensors = {name: getattr(self, name) for name in ("pixels", "latents", "text_features")}
+        changed: dict[str, Any] = {name: change(x) for name, x in tensors.items() if x is not None}
+        camera = None if self.camera is None else self.camera.map(change)
+        return replace(self, **changed, camera=camera)
 
 
 @dataclass(frozen=True)
@@ -154,14 +187,7 @@ class Pack:
 
     def to(self, device: torch.device | str) -> Pack:
         """A copy whose tensors are on `device`."""
-
-        def move(sample: Sample) -> Sample:
-            names = ("pixels", "latents", "text_features")
-            tensors = {name: getattr(sample, name) for name in names}
-            moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
-            return replace(sample, **moved)
-
-        return Pack(tuple(map(move, self.samples)))
+        return Pack(tuple(sample.map(lambda x: x.to(device, non_blocking=True)) for sample in self.samples))
 
 
 class ClipSource(Protocol):

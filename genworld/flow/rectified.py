@@ -131,16 +131,45 @@ def sample_time(config: FlowConfig, num_tokens: int, generator: torch.Generator)
     return shift_time(torch.sigmoid(config.logit_mean + config.logit_std * z), shift_for(config, num_tokens))
 
 
-def schedule(config: FlowConfig, num_steps: int, num_tokens: int) -> Float[Tensor, " steps"]:
-    """The `num_steps + 1` times of sampling, from exactly 1 down to exactly 0, with the shift used in training.
+def schedule(config: FlowConfig, num_steps: int, num_tokens: int, start: float = 1.0) -> Float[Tensor, " steps"]:
+    """The `num_steps + 1` times of sampling, down to exactly 0, with the shift used in training.
+
+    Args:
+        config: says the shift.
+        num_steps: from one time to the next.
+        num_tokens: transformer tokens of the clip.
+        start: the first time, before the shift; 1 begins at noise.
 
     Raises:
         ValueError: fewer than one step.
     """
     if num_steps < 1:
         raise ValueError(f"sampling needs at least 1 step, got {num_steps}")
-    even = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    even = torch.linspace(start, 0, num_steps + 1, dtype=torch.float64)
     return shift_time(even, shift_for(config, num_tokens)).float()
+
+
+def token_times(
+    config: FlowConfig, num_steps: int, start: Float[Tensor, "T H W"], stagger: int = 0
+) -> Float[Tensor, "steps T H W"]:
+    """The times of sampling for every token of a clip, each from its own start down to 0.
+
+    A token that starts at less than the others waits until they have come down to its level; one that starts at 0 is
+    given, and never moves.
+
+    Args:
+        config: says the shift.
+        num_steps: in which the first of the moving frames goes all the way.
+        start: the level, before the shift, at which each token begins.
+        stagger: by how many steps every frame lags behind the one before; the number of steps grows accordingly.
+    """
+    times = schedule(config, num_steps, start.numel(), float(start.max()))
+    moving = (start > 0).any(dim=(1, 2))
+    lag = stagger * (moving.cumsum(0) - 1).clamp_min(0)
+    steps = torch.arange(num_steps + int(lag.max()) + 1)
+    frames = times[(steps[:, None] - lag.cpu()).clamp(0, num_steps)].to(start)
+    own = shift_time(start, shift_for(config, start.numel()))
+    return torch.minimum(frames[:, :, None, None], own)
 
 
 def _part(low: float, high: float, here: float) -> float:

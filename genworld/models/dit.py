@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from genworld.models.condition import PackedText, PackedVideo
+from genworld.models.condition import RAY_WIDTH, PackedText, PackedVideo
 from genworld.nn.attention import CrossAttention, SelfAttention
 from genworld.nn.embed import LevelEmbedding
 from genworld.nn.mlp import MLP, Activation
@@ -39,6 +39,7 @@ class DiTConfig:
         eps: of all normalisations.
         attention: attention kernel.
         checkpointing: recompute blocks in the backward pass instead of storing what they made.
+        camera: whether tokens may come with their viewing rays, which show the path of the camera.
     """
 
     width: int = 384
@@ -50,6 +51,7 @@ class DiTConfig:
     eps: float = 1e-6
     attention: BackendChoice = "auto"
     checkpointing: bool = False
+    camera: bool = False
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.num_heads) < 1:
@@ -157,6 +159,7 @@ class VideoDiT(nn.Module):
         self.modulation = nn.Linear(config.width, 6 * config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head = Head(config, self.patch_width)
+        self.camera_in = nn.Linear(RAY_WIDTH, config.width, bias=False) if config.camera else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -164,8 +167,11 @@ class VideoDiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         zero: list[nn.Linear] = [self.modulation, self.head.out]
+        if self.camera_in is not None:
+            zero.append(self.camera_in)  # so that a model which learns about cameras late begins where it was
         for block in self.blocks:
             assert isinstance(block, Block)
             zero.append(block.cross_attention.out)  # has no gate that could start at zero
@@ -176,7 +182,8 @@ class VideoDiT(nn.Module):
         """Velocity (noise - data) of every token, as patches.
 
         Raises:
-            ValueError: the numbers of videos and texts differ, or features do not have the widths this was built for.
+            ValueError: the numbers of videos and texts differ, features do not have the widths this was built for, or
+                there are rays and this was built without a camera.
         """
         self._check(video, text)
         levels, runs = find_runs(video.levels)
@@ -194,6 +201,10 @@ class VideoDiT(nn.Module):
         )
         # The residual stream has the type of the weights, also under autocast: adding many small updates needs it.
         x = self.patch_in(video.tokens.to(dtype)).to(dtype)
+        if self.camera_in is not None:
+            # Also where no ray is known, which adds nothing: the weights then belong to every step, as DDP wants it.
+            rays = x.new_zeros(len(x), RAY_WIDTH) if video.rays is None else video.rays.to(dtype)
+            x = x + self.camera_in(rays).to(dtype)
         for block in self.blocks:
             if self.config.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
@@ -220,6 +231,8 @@ class VideoDiT(nn.Module):
         scores = sum(n * (n + m) for n, m in zip(video_lengths, text_lengths, strict=True))
         block = tokens * width * (6 * width + 2 * hidden) + words * 2 * width**2 + 2 * scores * width
         ends = 2 * tokens * width * self.patch_width + words * width * (self.text_width + width)
+        if self.camera_in is not None:
+            ends += tokens * RAY_WIDTH * width
         level = videos * width * (self.level_in.num_sinusoids + width + 6 * width)
         return 2 * (self.config.depth * block + ends + level)
 
@@ -230,4 +243,12 @@ class VideoDiT(nn.Module):
             raise ValueError(
                 f"built for patches of {self.patch_width} and text of {self.text_width} features, "
                 f"got {video.tokens.shape[-1]} and {text.features.shape[-1]}"
+            )
+        if video.rays is None:
+            return
+        if self.camera_in is None:
+            raise ValueError("this model was trained without cameras: leave the camera out, or train with camera: true")
+        if video.rays.shape != (video.segments.total, RAY_WIDTH):
+            raise ValueError(
+                f"{video.segments.total} tokens need rays of {RAY_WIDTH} features each, got {tuple(video.rays.shape)}"
             )

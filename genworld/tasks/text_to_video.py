@@ -14,20 +14,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.flow.guidance import GuidanceConfig, guided
-from genworld.flow.rectified import FlowConfig, interpolate, sample_time, schedule
+from genworld.flow.rectified import FlowConfig, interpolate, sample_time, token_times
 from genworld.flow.rectified import velocity as velocity_of
 from genworld.flow.samplers import SamplerConfig, sample
-from genworld.models.condition import PackedText, pack_video, unpack_video
+from genworld.models.condition import PackedText, PackedVideo, Piece, pack_video, unpack_video
 from genworld.models.dit import DiTConfig, VideoDiT
 from genworld.models.text import TextConfig, TextEncoder, build_text_encoder
 from genworld.models.vae import CausalVAE, CausalVAEConfig, VAEConfig, VideoVAE
+from genworld.ops.geometry import plucker, relative_to_first
 from genworld.ops.patches import patchify
 from genworld.ops.pictures import write_sheet
 from genworld.ops.ragged import Segments
 from genworld.ops.ragged import pack as pack_ragged
-from genworld.ops.random import generator, normal, uniform
+from genworld.ops.ragged import unpack as unpack_ragged
+from genworld.ops.random import Key, generator, normal, uniform
 from genworld.tasks.base import PickedPixels, Task, TaskOutput
-from genworld.types import ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
+from genworld.tasks.given import Given, GivenConfig, Layout, draw_given, lay_given, mix, paste, spread
+from genworld.types import CameraPath, ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
 
 FIT_BLOCKS = 128
 """Blocks of pixels that a new VAE's linear path is fitted to, from each clip it may look at."""
@@ -56,6 +59,8 @@ class TextToVideoConfig:
     Attributes:
         patch: side of the square of latent pixels that makes one token.
         drop_text: how often training sees the empty prompt, which classifier-free guidance needs.
+        given: which parts of clips training shows as given, so that sampling can be given some.
+        drop_camera: how often training hides a camera's path that is known; of use with `dit.camera` only.
         sample: how the trained model is sampled by default.
     """
 
@@ -66,21 +71,41 @@ class TextToVideoConfig:
     patch: int = 2
     flow: FlowConfig = field(default_factory=FlowConfig)
     drop_text: float = 0.1
+    given: GivenConfig = field(default_factory=GivenConfig)
+    drop_camera: float = 0.2
     sample: SampleConfig = field(default_factory=SampleConfig)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop_text < 1:
-            raise ValueError(f"drop_text is a probability below 1, got {self.drop_text}")
+        for name in ("drop_text", "drop_camera"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a probability below 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One video to sample. Its noise is a function of `seed` and `shape` alone."""
+    """One video to sample. Its noise is a function of `seed` and `shape` alone.
+
+    Attributes:
+        prompt: what to show.
+        shape: of the video; must fit the strides.
+        seed: of the noise.
+        negative: what to guide away from.
+        given: what is known of it.
+        camera: the path of the camera, one pose per frame; None leaves it to the model.
+        stagger: by how many steps each latent frame lags behind the one before.
+        given_level: noise level at which the network sees what is given.
+        space_scale: see `Piece`.
+    """
 
     prompt: str
     shape: ClipShape
     seed: int = 0
     negative: str = ""
+    given: tuple[Given, ...] = ()
+    camera: CameraPath | None = None
+    stagger: int = 0
+    given_level: float = 0.0
+    space_scale: float = 1.0
 
 
 class TextToVideo(Task):
@@ -147,16 +172,71 @@ class TextToVideo(Task):
         return sum(self.grid.num_tokens(sample.shape) for sample in pack)
 
     def forward(self, pack: Pack, seed: int, step: int) -> TaskOutput:
-        """Squared error of the predicted velocity: mean over a token's channels, summed over tokens."""
+        """Squared error of the predicted velocity: mean over a token's channels, summed over the tokens to be made."""
         latents = self.latents(pack)
-        noises = [normal(x.shape, seed, "noise", s.position).to(x) for x, s in zip(latents, pack, strict=True)]
-        times = [self._time(sample, seed).to(x) for x, sample in zip(latents, pack, strict=True)]
-        noised = [interpolate(*each) for each in zip(latents, noises, times, strict=True)]
-        video = pack_video(noised, times, [s.shape.fps for s in pack], self.grid)
-        target, _ = pack_ragged([patchify(v, self.config.patch) for v in map(velocity_of, latents, noises)])
+        noises = [normal(x.shape, seed, "noise", item.position).to(x) for x, item in zip(latents, pack, strict=True)]
+        inputs = [self._training_input(*each, seed) for each in zip(latents, noises, pack, strict=True)]
+        video = pack_video([pieces for pieces, _ in inputs], self.grid)
+        target, main = pack_ragged([patchify(v, self.config.patch) for v in map(velocity_of, latents, noises)])
         predicted = self.dit(video, self._training_text(pack, seed))
+        if video.segments != main:  # what is given elsewhere has tokens behind those of the video itself
+            ends = zip(video.segments.lengths, main.lengths, strict=True)
+            predicted = predicted[torch.cat([torch.arange(length) < own for length, own in ends]).to(predicted.device)]
         error = (predicted.float() - target).square().mean(-1)
-        return TaskOutput(error.sum())
+        return TaskOutput((error * torch.cat([made for _, made in inputs])).sum())
+
+    def _training_input(
+        self, x: Float[Tensor, "C T H W"], noise: Float[Tensor, "C T H W"], item: Sample, seed: int
+    ) -> tuple[list[Piece], Float[Tensor, " L"]]:
+        """The pieces of a noised clip of which some part is given, and which of its own tokens are to be made (1)."""
+        key = (seed, "given", item.position)
+        draw = draw_given(self.config.given, item.shape, self.grid.time_stride, generator(*key), item.need_pixels)
+        levels = self._time(item, seed).to(x)
+        made = x.new_ones(self.grid.num_tokens(item.shape))
+        if draw.forcing:
+            levels = torch.stack([self._time(item, seed, t) for t in range(x.shape[1])])[:, None, None].to(x)
+        layout, jitter = None, 0.0
+        if draw.given:
+            layout = lay_given(self.vae, self.grid, item.shape, draw.given)
+            jitter = self.config.given.jitter * float(uniform((), *key, "jitter"))
+            levels = torch.where(layout.start == 0, jitter, levels)
+            x = torch.where(spread(layout.start, self.config.patch) == 0, layout.latents, x)
+            made = (layout.start > 0).flatten().to(x)
+        hidden = bool(uniform((), seed, "camera", item.position) < self.config.drop_camera)
+        noised = mix(x, noise, levels, self.config.patch)
+        request = Request(item.text, item.shape, camera=None if hidden else item.camera, given_level=jitter)
+        return self._pieces(request, noised, levels, layout, key), made
+
+    def _pieces(
+        self, request: Request, noised: Tensor, levels: Tensor, layout: Layout | None, key: tuple[Key, ...]
+    ) -> list[Piece]:
+        """The pieces of a video: itself, and what is given elsewhere; the same in training and in sampling.
+
+        Args:
+            request: shape, camera, scale, and the level of what is given.
+            noised: latents of the video itself.
+            levels: their noise levels.
+            layout: what is given.
+            key: of the noise on what is given elsewhere.
+        """
+        shape, scale = request.shape, request.space_scale
+        pieces = [Piece(noised, levels, shape.fps, rays=self._rays(request, 0, noised), space_scale=scale)]
+        for i, (x, first, use) in enumerate(layout.extras if layout is not None else []):
+            level = x.new_tensor(request.given_level)
+            noisy = interpolate(x, normal(x.shape, *key, i).to(x), level) if request.given_level else x
+            rays = self._rays(request, first, x)
+            pieces.append(Piece(noisy, level, shape.fps, first / shape.fps, rays, scale, use))
+        return pieces
+
+    def _rays(self, request: Request, first: int, latents: Tensor) -> Float[Tensor, "T H_patches W_patches 6"] | None:
+        """Where the camera looks through every patch, at the last of the frames that each latent frame stands for."""
+        if request.camera is None or not self.config.dit.camera:
+            return None
+        poses = relative_to_first(request.camera.world_from_camera)
+        poses = poses[first : first + 1 + (latents.shape[1] - 1) * self.grid.time_stride : self.grid.time_stride]
+        cells = (latents.shape[2] // self.config.patch, latents.shape[3] // self.config.patch)
+        size = (request.shape.height, request.shape.width)
+        return plucker(poses, request.camera.intrinsics, size, cells).to(latents)
 
     @torch.no_grad()
     def latents(self, samples: Iterable[Sample]) -> list[Float[Tensor, "C T H W"]]:
@@ -174,9 +254,9 @@ class TextToVideo(Task):
             found |= dict(zip(group, encoded, strict=True))
         return [found[i] for i in range(len(samples))]
 
-    def _time(self, item: Sample, seed: int) -> Float[Tensor, ""]:
+    def _time(self, item: Sample, seed: int, *frame: int) -> Float[Tensor, ""]:
         tokens = self.grid.num_tokens(item.shape)
-        return sample_time(self.config.flow, tokens, generator(seed, "time", item.position))
+        return sample_time(self.config.flow, tokens, generator(seed, "time", item.position, *frame))
 
     def _training_text(self, items: Pack, seed: int) -> PackedText:
         dropped = [bool(uniform((), seed, "drop", item.position) < self.config.drop_text) for item in items]
@@ -214,17 +294,12 @@ class TextToVideo(Task):
             ValueError: a shape does not fit the strides, or a prompt is too long.
         """
         sampler, guidance = sampler or self.config.sample.sampler, guidance or self.config.sample.guidance
-        device = next(self.dit.parameters()).device
-        shapes = [self.grid.latent_shape(request.shape) for request in requests]
-        channels = self.vae.latent_channels
-        noise = [normal((channels, *s), r.seed, "sample").to(device) for s, r in zip(shapes, requests, strict=True)]
-        ones = [torch.ones((), device=device)] * len(requests)
-        video = pack_video(noise, ones, [request.shape.fps for request in requests], self.grid)
-        times = torch.stack([schedule(self.config.flow, sampler.num_steps, n) for n in video.segments.lengths], dim=1)
-        times = times[:, video.segments.ids("cpu")].to(device)
+        videos = [self._begin(request, sampler.num_steps) for request in requests]
+        video = pack_video([pieces for pieces, _, _ in videos], self.grid)
+        doubled = pack_video([pieces for pieces, _, _ in videos] * 2, self.grid)
+        times = _join_times([times for _, times, _ in videos], video)
         prompt = self.text.encode([request.prompt for request in requests])
         negative = self.text.encode([request.negative for request in requests])
-        doubled = pack_video(noise * 2, ones * 2, [request.shape.fps for request in requests] * 2, self.grid)
         both_texts = PackedText(
             torch.cat([prompt.features, negative.features]),
             Segments(prompt.segments.lengths + negative.segments.lengths),
@@ -238,8 +313,37 @@ class TextToVideo(Task):
             with_prompt, without = self.dit(pair, both_texts).float().chunk(2)
             return with_prompt, without
 
-        tokens = sample(sampler, guided(guidance, conditional, both), video.tokens, times, progress)
-        return self.decode(unpack_video(tokens, shapes, self.config.patch))
+        steps = replace(sampler, num_steps=len(times) - 1)
+        tokens = sample(steps, guided(guidance, conditional, both), video.tokens, times, progress)
+        shapes = [self.grid.latent_shape(request.shape) for request in requests]
+        latents = unpack_video(tokens, video.segments, shapes, self.config.patch)
+        whole = [
+            x if layout is None else self._clean(x, layout) for x, (_, _, layout) in zip(latents, videos, strict=True)
+        ]
+        return [paste(x, request.given) for x, request in zip(self.decode(whole), requests, strict=True)]
+
+    def _begin(self, request: Request, num_steps: int) -> tuple[list[Piece], Float[Tensor, "steps L"], Layout | None]:
+        """The pieces of a video before the first step, the times of all their tokens, and what is given."""
+        time, height, width = shape = self.grid.latent_shape(request.shape)
+        patch, flow = self.config.patch, self.config.flow
+        noise = normal((self.vae.latent_channels, *shape), request.seed, "sample").to(
+            next(self.dit.parameters()).device
+        )
+        start, layout = noise.new_ones(time, height // patch, width // patch), None
+        x = noise
+        if request.given:
+            layout = lay_given(self.vae, self.grid, request.shape, request.given)
+            start, x = layout.start, layout.latents
+        times = token_times(flow, num_steps, start, request.stagger)
+        times = torch.where(start == 0, request.given_level, times)
+        pieces = self._pieces(request, mix(x, noise, times[0], patch), times[0], layout, (request.seed, "given"))
+        return pieces, times.flatten(1), layout
+
+    def _clean(self, x: Float[Tensor, "C T H W"], layout: Layout | None) -> Float[Tensor, "C T H W"]:
+        """Latents in which what was given is as it was given, without the noise of `given_level`."""
+        if layout is None:
+            return x
+        return torch.where(spread(layout.start, self.config.patch) == 0, layout.latents, x)
 
     @torch.no_grad()
     def decode(self, latents: Sequence[Float[Tensor, "C T H W"]]) -> list[Float[Tensor, "3 F H W"]]:
@@ -263,3 +367,13 @@ class TextToVideo(Task):
         rows = [clip for pair in zip(real, made, strict=True) for clip in pair]
         labels = [label for item in items for label in (f"real: {item.text}", "generated")]
         return [write_sheet(folder / "samples.png", rows, labels, columns=2)]
+
+
+def _join_times(times: Sequence[Float[Tensor, "steps L"]], video: PackedVideo) -> Float[Tensor, "steps L"]:
+    """The times of all tokens: those of the videos themselves, and one level for what is given beside them."""
+    steps = max(len(each) for each in times)
+    parts = []
+    for each, levels in zip(times, unpack_ragged(video.levels, video.segments), strict=True):
+        own = torch.cat([each, each[-1:].expand(steps - len(each), -1)])
+        parts.append(torch.cat([own, levels[each.shape[1] :].expand(steps, -1)], dim=1))
+    return torch.cat(parts, dim=1)

@@ -2,7 +2,7 @@
 
 import torch
 
-from genworld.models.condition import PackedText, pack_video
+from genworld.models.condition import PackedText, Piece, pack_video
 from genworld.models.dit import DiTConfig, VideoDiT
 from genworld.ops.ragged import pack
 from genworld.types import TokenGrid
@@ -32,4 +32,5 @@ def inputs(seed=0, shapes=SHAPES, words=(5, 3, 1, 7)):
 
 
 def condition(latents, levels, texts, fps=FPS):
-    return pack_video(latents, levels, fps[: len(latents)], GRID), PackedText(*pack(texts))
+    pieces = [[Piece(*each)] for each in zip(latents, levels, fps, strict=False)]
+    return pack_video(pieces, GRID), PackedText(*pack(texts))

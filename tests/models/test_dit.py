@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from dit_cases import CHANNELS, FPS, GRID, SHAPES, TEXT_WIDTH, condition, inputs, tiny_dit
@@ -130,6 +132,53 @@ def test_bf16_weights_without_autocast():
     assert (out.float() - exact).norm() < 0.05 * exact.norm()
 
 
+def rays_for(video, known=1.0, seed=0):
+    rays = torch.randn(len(video.tokens), 7, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([rays[:, :6] * known, torch.full((len(rays), 1), known)], dim=1)
+
+
+def test_a_fresh_camera_changes_nothing_and_can_learn():
+    torch.manual_seed(0)
+    with_camera = VideoDiT(DiTConfig(width=64, depth=2, num_heads=2, camera=True), CHANNELS, 2, TEXT_WIDTH)
+    assert (with_camera.camera_in.weight == 0).all()
+    model = tiny_dit(mlp_width=None)
+    missing, unexpected = with_camera.load_state_dict(model.state_dict(), strict=False)
+    assert (missing, unexpected) == (["camera_in.weight"], [])
+    video, text = condition(*inputs())
+    out = with_camera(replace(video, rays=rays_for(video)), text)
+    assert torch.equal(out, model(video, text))
+    assert gradients(with_camera, [out])["camera_in.weight"].abs().min() > 0
+
+
+def test_rays_move_their_own_video_only():
+    model = tiny_dit(camera=True)
+    video, text = condition(*inputs())
+    rays = rays_for(video)
+    changed = rays.clone()
+    changed[: video.segments.lengths[0], :6] += 0.5
+    one, two = (unpack(model(replace(video, rays=x), text), video.segments) for x in (rays, changed))
+    assert (one[0] - two[0]).abs().max() > 1e-3
+    for a, b in zip(one[1:], two[1:], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_unknown_rays_are_no_rays():
+    """Whether a video without a camera is packed beside one with a camera must not matter."""
+    model = tiny_dit(camera=True)
+    video, text = condition(*inputs())
+    out = model(video, text)
+    assert torch.equal(out, model(replace(video, rays=rays_for(video, known=0.0)), text))
+    assert (gradients(model, [out])["camera_in.weight"] == 0).all()
+
+
+def test_rays_are_refused_where_they_cannot_be_used():
+    video, text = condition(*inputs())
+    with pytest.raises(ValueError, match="trained without cameras: leave the camera out"):
+        tiny_dit()(replace(video, rays=rays_for(video)), text)
+    with pytest.raises(ValueError, match="tokens need rays of 7 features each"):
+        tiny_dit(camera=True)(replace(video, rays=rays_for(video)[:, :6]), text)
+
+
 def test_meta_device():
     with torch.device("meta"):
         model = VideoDiT(DiTConfig(), 16, 2, 512)
@@ -140,10 +189,11 @@ def test_meta_device():
     assert model(video, text).shape == (video.segments.total, 64)
 
 
-def test_flops_count_what_runs():
+@pytest.mark.parametrize("camera", [False, True])
+def test_flops_count_what_runs(camera):
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = tiny_dit(attention="segments")
+    model = tiny_dit(attention="segments", camera=camera)
     latents, levels, texts = inputs(shapes=[SHAPES[0]] * 2, words=(4, 4))
     video, text = condition(latents, levels, texts)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -34,7 +34,7 @@ def ours(wan):
 
 def velocities(model, latents, levels, texts):
     video, text = condition(latents, levels, texts, [16.0] * len(latents))
-    return unpack_video(model(video, text), [tuple(x.shape[1:]) for x in latents], GRID.patch)
+    return unpack_video(model(video, text), video.segments, [tuple(x.shape[1:]) for x in latents], GRID.patch)
 
 
 def test_one_level_per_video(wan, ours):

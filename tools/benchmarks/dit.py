@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genworld.models.condition import PackedText, pack_video
+from genworld.models.condition import PackedText, Piece, pack_video
 from genworld.models.dit import DiTConfig, VideoDiT
 from genworld.ops.ragged import pack
 from genworld.types import TokenGrid
@@ -86,7 +86,7 @@ def make_batch(shapes: Sequence[tuple[int, int, int]], words: Sequence[int], sca
 
 def our_step(model: nn.Module, batch: Batch) -> None:
     """Pack, run, differentiate."""
-    video = pack_video(batch.latents, batch.levels, [16.0] * len(batch.latents), GRID)
+    video = pack_video([[Piece(x, level, 16.0)] for x, level in zip(batch.latents, batch.levels, strict=True)], GRID)
     text = PackedText(*pack(batch.texts))
     with torch.autocast(video.tokens.device.type, torch.bfloat16):
         out = model(video, text)
