@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from genworld.data.media import MediaLimits
 from genworld.data.packing import PackingConfig, PackOrder, validation_picks
 from genworld.data.readers import ReaderKind
+from genworld.data.reading import BadClips, CountingSource, PackReader, readable
 from genworld.data.shards import ShardSource
 from genworld.data.sources import ManifestSource
 from genworld.data.synthetic import WorldSource
@@ -38,7 +39,8 @@ class DataSettings:
         num_workers: processes that read clips; 0 reads in the training process.
         prefetch: packs that every worker reads ahead.
         max_bad_fraction: the part of the clips that may turn out to be unreadable before training stops. Up to then,
-            each is replaced, where it comes up, by a clip of the same shape, and reported once. 0 stops at the first.
+            each is replaced, where it comes up, by a clip of the same shape, and reported once; among the held-out
+            clips and those that are only measured, it is left out. 0 stops at the first.
     """
 
     packing: PackingConfig
@@ -66,6 +68,7 @@ class WorldData(DataSettings):
         offset: seed of the first scene.
         aspect_ratio: width / height at which pixel budgets are spent.
         cache: folder to keep rendered clips in, so that only the first epoch renders. None renders every time.
+        device: where clips are rendered; on the training's own GPU ("cuda") that is fast enough while training.
         world: what scenes contain.
     """
 
@@ -74,6 +77,7 @@ class WorldData(DataSettings):
     offset: int = 0
     aspect_ratio: float = 1.0
     cache: Path | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
     world: WorldConfig = field(default_factory=WorldConfig)
 
     def __post_init__(self) -> None:
@@ -82,6 +86,11 @@ class WorldData(DataSettings):
             raise ValueError("num_clips and aspect_ratio must be positive, offset at least 0")
         if not self.packing.shapes or any(shape.frames > 1 and shape.fps is None for shape in self.packing.shapes):
             raise ValueError("packing.shapes: the world has no shape of its own: give shapes, each with its fps")
+        if self.device == "cuda" and self.num_workers:
+            raise ValueError(
+                f"the world cannot be rendered on a GPU by {self.num_workers} worker processes, which are forked and "
+                "must not touch it: set num_workers: 0, or device: cpu"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +160,7 @@ def _build_world(config: WorldData, split: Split) -> ClipSource:
     held_out = max(round(number * config.num_clips), 1) if isinstance(number, float) else number
     first, count = (0, config.num_clips) if split == "train" else (config.num_clips, held_out)
     seeds = range(config.offset + first, config.offset + first + count)
-    return WorldSource(seeds, config.world, config.packing.shapes, config.aspect_ratio, config.cache)
+    return WorldSource(seeds, config.world, config.packing.shapes, config.aspect_ratio, config.cache, config.device)
 
 
 def choose_validation(names: Sequence[str], validation: int | float) -> list[int]:
@@ -199,53 +208,6 @@ def clip_infos(source: ClipSource) -> list[ClipInfo]:
     return [info(index) for index in range(len(source))]
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a worker sends: a pack, and the clips (index, why) that could not be read on the way to it."""
-
-    pack: Pack | None
-    bad: tuple[tuple[int, str], ...]
-
-    def pin_memory(self) -> _Read:
-        """Called by torch's loader."""
-        return self if self.pack is None else _Read(_pinned(self.pack), self.bad)
-
-
-@dataclass(frozen=True)
-class _Reader(Dataset):
-    """Turns the picks of a pack into a pack. Lives in the workers; knows no order and keeps no state."""
-
-    source: ClipSource
-    order: PackOrder
-    replace: bool
-
-    def __getitem__(self, picks: Sequence[Pick]) -> _Read:
-        samples: list[Sample] = []
-        bad: list[tuple[int, str]] = []
-        for pick in picks:
-            sample = self._read(pick, bad)
-            if sample is None:
-                return _Read(None, tuple(bad))
-            samples.append(sample)
-        return _Read(Pack(tuple(samples)), tuple(bad))
-
-    def _read(self, pick: Pick, bad: list[tuple[int, str]]) -> Sample | None:
-        """Read a pick, or what replaces it; None where nothing may or can. Unreadable clips are added to `bad`."""
-        candidate: Pick | None = pick
-        attempt = 0
-        while candidate is not None:
-            try:
-                return self.source.read(candidate)
-            except (ValueError, OSError) as error:  # what a broken file raises; anything else is a bug
-                bad.append((candidate.index, f"at {candidate.shape} from {candidate.start:.2f} s: {error}"))
-            except Exception as error:
-                error.add_note(f"while reading {_title(self.source, candidate.index)} as {candidate}")
-                raise
-            attempt += 1
-            candidate = self.order.replacement(pick, attempt) if self.replace else None
-        return None
-
-
 @dataclass
 class Loader:
     """The packs of one rank, step by step and without end.
@@ -261,7 +223,7 @@ class Loader:
         prefetch: packs that each reads ahead.
         max_bad_fraction: see `DataSettings`. Counted on every rank by itself.
         pin_memory: give tensors in page-locked memory, for copies to a GPU that do not wait.
-        bad: clips that could not be read so far, by index, with the reason.
+        bad: clips that could not be read so far.
     """
 
     source: ClipSource
@@ -272,9 +234,10 @@ class Loader:
     prefetch: int = 2
     max_bad_fraction: float = 0.0
     pin_memory: bool = False
-    bad: dict[int, str] = field(default_factory=dict)
+    bad: BadClips = field(init=False)
 
     def __post_init__(self) -> None:
+        self.bad = BadClips(self.source, self.max_bad_fraction)
         packs = self.order.config.packs_per_step
         if packs % self.world_size:
             raise ValueError(
@@ -287,6 +250,11 @@ class Loader:
     def packs_per_rank(self) -> int:
         """Packs of this rank in a step: the gradient accumulation."""
         return self.order.config.packs_per_step // self.world_size
+
+    @property
+    def counting_source(self) -> CountingSource:
+        """The source for whoever reads clips besides the loader: the bad ones are counted together."""
+        return CountingSource(self.source, self.bad)
 
     @classmethod
     def for_rank(
@@ -311,7 +279,7 @@ class Loader:
             ValueError: more clips than allowed cannot be read; names the last one.
         """
         loader = DataLoader(
-            _Reader(self.source, self.order, replace=self.max_bad_fraction > 0),
+            PackReader(self.source, self.order, replace=self.max_bad_fraction > 0),
             sampler=_Walk(self, start),
             batch_size=None,
             num_workers=self.num_workers,
@@ -323,25 +291,10 @@ class Loader:
             while True:
                 packs: list[Pack] = []
                 while len(packs) < self.packs_per_rank:
-                    packs.append(self._accept(next(reads)))
+                    packs.append(self.bad.accept(next(reads)))
                 yield packs
         finally:
             del reads  # ends the workers now, and not when a traceback is forgotten
-
-    def _accept(self, read: _Read) -> Pack:
-        """Count what was bad, and stop at too much of it."""
-        for index, reason in read.bad:
-            if index not in self.bad:
-                self.bad[index] = reason
-                logger.warning("%s cannot be read %s", _title(self.source, index), reason)
-        if read.pack is None or len(self.bad) > self.max_bad_fraction * self.order.num_clips:
-            index, reason = next(reversed(self.bad.items()))
-            count = f"{len(self.bad)} of {self.order.num_clips} clips could not be read; the last: "
-            raise ValueError(
-                f"{count if len(self.bad) > 1 else ''}{_title(self.source, index)} cannot be read {reason} "
-                f"(repair or remove it; data.max_bad_fraction, now {self.max_bad_fraction:g}, allows for bad clips)"
-            )
-        return read.pack
 
 
 @dataclass(frozen=True)
@@ -359,22 +312,22 @@ class _Walk:
             number += 1
 
 
-def validation_packs(source: ClipSource, grid: TokenGrid, config: PackingConfig, num: int, seed: int = 0) -> list[Pack]:
-    """`num` packs of held-out clips, read once and the same every time; see `validation_picks`."""
+def validation_packs(
+    source: ClipSource,
+    grid: TokenGrid,
+    config: PackingConfig,
+    num: int,
+    seed: int = 0,
+    max_bad_fraction: float = 0.0,
+) -> list[Pack]:
+    """`num` packs of held-out clips, read once and the same every time; see `validation_picks`.
+
+    Up to `max_bad_fraction` of the clips may be unreadable; they are left out, and packs without a clip too.
+
+    Raises:
+        ValueError: more are.
+    """
     picks = validation_picks(clip_infos(source), grid, config, num, seed)
-    return [Pack(tuple(map(source.read, pack))) for pack in picks]
-
-
-def _title(source: ClipSource, index: int) -> str:
-    name = source.info(index).name
-    return f"clip {index} ({name})" if name else f"clip {index}"
-
-
-def _pinned(pack: Pack) -> Pack:
-    """A copy whose tensors are page-locked."""
-
-    def pin(sample: Sample) -> Sample:
-        tensors = {name: getattr(sample, name) for name in ("pixels", "latents", "text_features")}
-        return replace(sample, **{name: x.pin_memory() for name, x in tensors.items() if x is not None})
-
-    return Pack(tuple(map(pin, pack)))
+    counting = CountingSource(source, BadClips(source, max_bad_fraction))
+    packs = [Pack(tuple(readable(counting, pack))) for pack in picks]
+    return [pack for pack in packs if len(pack)]

@@ -8,8 +8,6 @@ which cover Open-Sora, the Hugging Face folder layouts, WebVid, OpenVid-1M, Pand
 from __future__ import annotations
 
 import ast
-import csv
-import json
 import logging
 import math
 import os
@@ -19,18 +17,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from genworld.data.readers import IMAGE_SUFFIXES
+from genworld.data.records import MEDIA_SUFFIXES, find_table, read_records
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
-)
-MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
-TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".json", ".parquet")
-PROMPT_LISTS = ("prompts.txt", "prompt.txt", "captions.txt", "caption.txt")
-VIDEO_LISTS = ("videos.txt", "video.txt")
-MAX_FIELD = 1 << 27  # characters: Panda-70M keeps all captions of a film in one CSV field
 
 # Names a column goes by, most specific first. `name` is WebVid's caption, `frame` OpenVid's frame count.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -113,142 +102,15 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> list[Mani
         raise ValueError(
             f"{path}: no such manifest: give a folder of clips, or a .csv, .parquet, .jsonl or videos.txt file"
         )
-    path = _table_of(path) if path.is_dir() else path
-    records: Iterator[tuple[str, Mapping[str, Any]]]
-    if path.is_dir():
-        records = _folder_records(path)
-    elif path.name.lower() in PROMPT_LISTS + VIDEO_LISTS:
-        records = _paired_records(path)
-    else:
-        records = _table_records(path)
+    path = find_table(path) if path.is_dir() else path
     confine = _Confinement(Path(root) if root is not None else path if path.is_dir() else path.parent)
-    rows = [row for where, record in records for row in _rows(where, record, confine)]
+    rows = [row for where, record in read_records(path) for row in _rows(where, record, confine)]
     if not rows:
         kinds = ", ".join(sorted(MEDIA_SUFFIXES)) if path.is_dir() else "at least one row below its header"
         raise ValueError(f"{path}: the manifest is empty: expected {kinds}")
     if silent := sum(not row.text for row in rows):
         logger.warning("%s: %d of %d clips have no caption", path, silent, len(rows))
     return rows
-
-
-def _table_of(folder: Path) -> Path:
-    """The list a folder holds of its own clips, or the folder itself when it has none."""
-    for name in (*(f"metadata{suffix}" for suffix in TABLE_SUFFIXES), *VIDEO_LISTS):
-        if (folder / name).is_file():
-            logger.info("%s: using %s", folder, name)
-            return folder / name
-    return folder
-
-
-def _folder_records(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith("."):
-            text = path.with_suffix(".txt")
-            yield str(path), {"path": str(path.relative_to(folder)), "text": _read_text(text) if text.is_file() else ""}
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
-
-
-def _paired_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    def find(names: tuple[str, ...]) -> Path:
-        for name in names:
-            if (path.parent / name).is_file():
-                return path.parent / name
-        raise ValueError(f"{path}: its partner is missing: expected one of {list(names)} in {path.parent}")
-
-    videos = path if path.name.lower() in VIDEO_LISTS else find(VIDEO_LISTS)
-    prompts = path if path.name.lower() in PROMPT_LISTS else find(PROMPT_LISTS)
-    paths, texts = (_read_text(each).rstrip().split("\n") for each in (videos, prompts))
-    if len(paths) != len(texts):
-        raise ValueError(
-            f"{videos} has {len(paths)} lines but {prompts.name} has {len(texts)}: line n describes line n"
-        )
-    for number, (clip, text) in enumerate(zip(paths, texts, strict=True), 1):
-        if clip.strip() or text.strip():
-            yield f"{videos}, line {number}", {"path": clip.strip(), "text": text.strip()}
-
-
-def _table_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    suffix = path.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
-        raise ValueError(
-            f"{path}: unknown kind of manifest: expected a folder, {', '.join(TABLE_SUFFIXES)} or videos.txt"
-        )
-    if suffix in (".csv", ".tsv"):
-        yield from _csv_records(path, "\t" if suffix == ".tsv" else ",")
-    elif suffix == ".parquet":
-        yield from _parquet_records(path)
-    else:
-        yield from _json_records(path)
-
-
-def _csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    before = csv.field_size_limit(MAX_FIELD)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
-            header = next(reader, None)
-            if header is None:
-                return  # not a line: an empty manifest, which the caller says
-            if not header:
-                raise ValueError(f"{path}: its first line must name the columns")
-            for cells in filter(None, reader):
-                where = f"{path}, row {reader.line_num}"
-                if len(cells) != len(header):
-                    raise ValueError(
-                        f"{where}: {len(cells)} cells but {len(header)} columns {header}: "
-                        "put quotes around a caption that contains a comma"
-                    )
-                yield where, dict(zip(header, cells, strict=True))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a readable table ({error}): save it again as CSV") from None
-    finally:
-        csv.field_size_limit(before)
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", record
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path}: not a readable Parquet file ({error}): write it again") from None
-
-
-def _json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    lines = _read_text(path).split("\n") if path.suffix.lower() == ".jsonl" else None
-    numbered = [(f"line {n}", line) for n, line in enumerate(lines, 1) if line.strip()] if lines is not None else []
-    if lines is None:
-        items = _parse_json(path.as_posix(), _read_text(path))
-        if not isinstance(items, list):
-            raise ValueError(f"{path}: expected a list of objects, got {type(items).__name__}")
-        parsed = [(f"{path}, item {n}", item) for n, item in enumerate(items, 1)]
-    else:
-        parsed = [(f"{path}, {where}", _parse_json(f"{path}, {where}", line)) for where, line in numbered]
-    for where, item in parsed:
-        if not isinstance(item, dict):
-            raise ValueError(f'{where}: expected an object such as {{"path": ..., "text": ...}}, got {item!r:.80}')
-        yield where, item
-
-
-def _parse_json(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from None
 
 
 def _rows(where: str, record: Mapping[str, Any], confine: _Confinement) -> Iterator[ManifestRow]:

@@ -2,15 +2,17 @@
 
 A folder of shards holds
 - `shards.json`: how many items and shards there are, and what made them,
-- `00000.safetensors`: tensors `<item>.latents` [C T H W] and, if there are any, `<item>.text` [S D],
-- `00000.json`: caption, name and shape of each item, and the sha256 of the shard. It is written last: a shard is done
-  if and only if it exists.
+- `00000.safetensors`: tensors `<item>.latents` [C T H W] and, if there are any, `<item>.text` [S D] and the camera's
+  `<item>.world_from_camera` [F 4 4] and `<item>.intrinsics` [3 3],
+- `00000.json`: caption, name and shape of each item, which clip it stands in for if that one could not be read, and the
+  sha256 of the shard. It is written last: a shard is done if and only if it exists.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections import OrderedDict
@@ -20,11 +22,16 @@ from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from genworld.data.packing import PackOrder
-from genworld.types import ClipInfo, ClipShape, ClipSource, Pick, Sample
+from genworld.types import CameraPath, ClipInfo, ClipShape, ClipSource, Pick, Sample
+
+logger = logging.getLogger(__name__)
 
 SUMMARY = "shards.json"
+CAMERA = ("world_from_camera", "intrinsics")
+TENSORS = ("latents", "text", *CAMERA)
 MAX_OPEN = 32
 
 
@@ -40,7 +47,7 @@ def precompute_picks(order: PackOrder, epochs: int = 1) -> list[Pick]:
 class ShardWriter:
     """Writes the shards of one process out of several; skips those that are done, so it can be stopped and restarted.
 
-    Use: `for shard, picks in writer.pending(): writer.write(shard, [encode(p) for p in picks])`.
+    Use: `for shard, picks in writer.pending(): writer.write(shard, [encode(p) for p in picks], picks)`.
     """
 
     def __init__(
@@ -90,19 +97,30 @@ class ShardWriter:
             if not _entries_path(self.folder, shard).exists():
                 yield shard, list(self.picks[shard * self.items_per_shard : (shard + 1) * self.items_per_shard])
 
-    def write(self, shard: int, samples: Sequence[Sample]) -> None:
-        """Write a shard: one sample with latents per pick, in the order of the picks."""
+    def write(
+        self, shard: int, samples: Sequence[Sample], read: Sequence[Pick], reasons: Mapping[int, str] | None = None
+    ) -> None:
+        """Write a shard.
+
+        Args:
+            shard: which.
+            samples: one with latents per pick, in the order of the picks.
+            read: what the samples are: the picks, or the replacements of clips that could not be read.
+            reasons: why those could not, by index.
+        """
         first = shard * self.items_per_shard
         picks = self.picks[first : first + self.items_per_shard]
-        assert [s.position for s in samples] == [p.position for p in picks]
-        tensors, entries = {}, []
-        for item, (pick, sample) in enumerate(zip(picks, samples, strict=True)):
-            assert sample.latents is not None
-            tensors[f"{item}.latents"] = sample.latents.detach().cpu().contiguous()
-            if sample.text_features is not None:
-                tensors[f"{item}.text"] = sample.text_features.detach().cpu().contiguous()
+        assert [s.position for s in samples] == [p.position for p in picks] == [p.position for p in read]
+        tensors: dict[str, Tensor] = {}
+        entries: list[dict[str, Any]] = []
+        for item, (wanted, pick, sample) in enumerate(zip(picks, read, samples, strict=True)):
+            tensors |= {f"{item}.{name}": x.detach().cpu().contiguous() for name, x in _tensors(sample).items()}
             name = self.source.info(pick.index).name
-            entries.append({"name": name, "text": sample.text, "shape": list(pick.shape), "start": pick.start})
+            entry = {"name": name, "text": sample.text, "shape": list(pick.shape), "start": pick.start}
+            if pick.index != wanted.index:
+                reason = (reasons or {}).get(wanted.index, "")
+                entry["instead_of"] = {"name": self.source.info(wanted.index).name, "reason": reason}
+            entries.append(entry)
         path = _tensors_path(self.folder, shard)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         save_file(tensors, temporary)
@@ -138,6 +156,12 @@ class ShardSource:
             entries = json.loads(_entries_path(folder, shard).read_text())["items"]
             self._items += [(shard, item) for item in range(len(entries))]
             self._entries += entries
+        replaced = [entry["instead_of"] for entry in self._entries if "instead_of" in entry]
+        if replaced:
+            logger.warning(
+                "%s: %d of %d items stand in for clips that could not be read when it was written; the first: %s, %s",
+                *(folder, len(replaced), len(self._entries), replaced[0]["name"], replaced[0]["reason"]),
+            )
         self._open: OrderedDict[int, Any] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,7 +177,7 @@ class ShardSource:
         return ClipInfo(entry["text"], frames, height, width, fps, entry["name"])
 
     def read(self, pick: Pick) -> Sample:
-        """Latents and text features of an item, in float32.
+        """Latents, text features and camera of an item, in float32.
 
         Raises:
             ValueError: a shape other than the item's own is asked for.
@@ -166,13 +190,15 @@ class ShardSource:
             )
         shard, item = self._items[pick.index]
         file = self._file(shard)
-        text = f"{item}.text"
+        names = [name for name in TENSORS if f"{item}.{name}" in file.keys()]  # noqa: SIM118
+        tensors = {name: file.get_tensor(f"{item}.{name}").float() for name in names}
         return Sample(
             pick.position,
             shape,
             entry["text"],
-            latents=file.get_tensor(f"{item}.latents").float(),
-            text_features=file.get_tensor(text).float() if text in file.keys() else None,  # noqa: SIM118
+            latents=tensors["latents"],
+            text_features=tensors.get("text"),
+            camera=CameraPath(*(tensors[name] for name in CAMERA)) if CAMERA[0] in tensors else None,
         )
 
     def _file(self, shard: int) -> Any:
@@ -191,6 +217,17 @@ def verify_shards(folder: Path) -> list[int]:
     done = [shard for shard in range(number) if _entries_path(folder, shard).exists()]
     digests = {shard: json.loads(_entries_path(folder, shard).read_text())["sha256"] for shard in done}
     return [shard for shard in done if _sha256(_tensors_path(folder, shard)) != digests[shard]]
+
+
+def _tensors(sample: Sample) -> dict[str, Tensor]:
+    """What is stored of a sample, by the names of `TENSORS`."""
+    assert sample.latents is not None
+    found = {"latents": sample.latents}
+    if sample.text_features is not None:
+        found["text"] = sample.text_features
+    if sample.camera is not None:
+        found |= {name: getattr(sample.camera, name) for name in CAMERA}
+    return found
 
 
 def _tensors_path(folder: Path, shard: int) -> Path:

@@ -8,7 +8,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import safe_open
@@ -17,11 +19,15 @@ from torch import Tensor
 
 import genworld.world
 from genworld.data.shapes import IMAGE_FPS, ShapeConfig
-from genworld.types import ClipInfo, ClipShape, Pick, Sample
-from genworld.world import WorldConfig, sample_clip
+from genworld.types import CameraPath, ClipInfo, ClipShape, Pick, Sample
+from genworld.world import WorldConfig, sample_clip, sample_scene
+from genworld.world.cameras import Camera
 
 NATIVE_HEIGHT = 4320
 """Pixels a scene claims to have; it is rendered at the size asked for, so this only bounds what may be asked."""
+
+CAMERA = ("world_from_camera", "intrinsics")
+"""Tensors of a camera in a cache entry."""
 
 
 class WorldSource:
@@ -37,6 +43,7 @@ class WorldSource:
         shapes: Sequence[ShapeConfig],
         aspect_ratio: float = 1.0,
         cache: Path | None = None,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         """Describe the data set; nothing is rendered yet.
 
@@ -47,9 +54,16 @@ class WorldSource:
             aspect_ratio: width / height at which pixel budgets are spent.
             cache: folder to keep clips in. Only clips that start at the scene's beginning are kept: other starts
                 hardly ever come up again. Any number of processes may share it, and may stop at any time.
+            device: where clips are rendered. They come back to the CPU, as a file's would: as bytes that costs little.
+
+        Raises:
+            ValueError: the device is not there.
         """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("data.device is cuda, but torch finds no GPU here: set data.device=cpu")
         self.seeds, self.config, self.aspect_ratio = seeds, config, aspect_ratio
         self.cache = cache / _digest(config) if cache else None
+        self.device = device
         longest = max(shapes, key=lambda shape: (shape.frames - 1) / (shape.fps or IMAGE_FPS))
         self._fps = longest.fps or IMAGE_FPS
         self._frames = longest.frames
@@ -87,18 +101,29 @@ class WorldSource:
         return sample_clip(seed, self.config, longest).caption
 
     def read(self, pick: Pick) -> Sample:
-        """Render the picked scene, or take it from the cache."""
-        seed = self.seeds[pick.index]
-        cached = self.cache / str(pick.shape) / f"{seed}.safetensors" if self.cache and pick.start == 0 else None
+        """Render the picked scene, or take it from the cache; its camera comes along."""
+        seed, shape = self.seeds[pick.index], pick.shape
+        cached = self.cache / str(shape) / f"{seed}.safetensors" if self.cache and pick.start == 0 else None
         if cached is not None and cached.exists():
             with safe_open(cached, framework="pt") as file:
                 pixels, text = file.get_tensor("pixels"), file.metadata()["text"]
+                # Beside the pixels, because finding it takes 5 ms: the whole scene is drawn. Old entries lack it.
+                both = [file.get_tensor(name) for name in CAMERA if name in file.keys()]  # noqa: SIM118
+            camera = CameraPath(*both) if both else camera_path(sample_scene(seed, self.config).camera, shape)
         else:
-            clip = sample_clip(seed, self.config, pick.shape, start=pick.start).clip
-            pixels, text = to_bytes(clip.pixels), clip.text
+            made = sample_clip(seed, self.config, shape, pick.start, self.device)
+            pixels, text = to_bytes(made.clip.pixels).cpu(), made.caption
+            camera = camera_path(made.scene.camera, shape, pick.start)
             if cached is not None:
-                _write(cached, pixels, text)
-        return Sample(pick.position, pick.shape, text, pixels=from_bytes(pixels))
+                _write(cached, pixels, text, camera)
+        return Sample(pick.position, shape, text, pixels=from_bytes(pixels), camera=camera)
+
+
+def camera_path(camera: Camera, shape: ClipShape, start: float = 0.0) -> CameraPath:
+    """A camera of the world at every frame of a clip that begins `start` seconds after the scene."""
+    times = start + np.arange(shape.num_frames) / shape.fps
+    poses, intrinsics = camera.world_from_camera(times), camera.intrinsics(shape.height, shape.width)
+    return CameraPath(torch.from_numpy(poses).float(), torch.from_numpy(intrinsics).float())
 
 
 def to_bytes(pixels: Float[Tensor, "3 F H W"]) -> UInt8[Tensor, "3 F H W"]:
@@ -119,9 +144,10 @@ def _digest(config: WorldConfig) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write(path: Path, pixels: UInt8[Tensor, "3 F H W"], text: str) -> None:
+def _write(path: Path, pixels: UInt8[Tensor, "3 F H W"], text: str, camera: CameraPath) -> None:
     """Write a cache entry in one rename, so that none is ever seen half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"pixels": pixels.contiguous()}, temporary, metadata={"text": text})
+    tensors = {"pixels": pixels.contiguous()} | {name: getattr(camera, name) for name in CAMERA}
+    save_file(tensors, temporary, metadata={"text": text})
     temporary.replace(path)

@@ -12,12 +12,13 @@ from tqdm import tqdm
 from genworld.config import encode
 from genworld.data.loader import build_source, clip_infos
 from genworld.data.packing import PackOrder
+from genworld.data.reading import BadClips, PackReader
 from genworld.data.shards import ShardWriter, precompute_picks
 from genworld.experiment import Experiment, build_task, fingerprint
 from genworld.models.vae import CausalVAEConfig
 from genworld.tasks.text_to_video import TextToVideo
 from genworld.train.runtime import find_world, resolve_precision
-from genworld.types import Sample
+from genworld.types import Pick, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,9 @@ logger = logging.getLogger(__name__)
 def precompute(experiment: Experiment, folder: Path, epochs: int = 1) -> int:
     """Encode every clip of the training split and write shards that `data: {kind: shards, path: ...}` reads.
 
-    Work is shared between the processes of `accelerate launch`; started again, it does what is missing.
+    Work is shared between the processes of `accelerate launch`; started again, it does what is missing. As in training,
+    a clip that cannot be read is replaced by one of the same shape, which the shard records, until there are more than
+    `data.max_bad_fraction`, counted by each process from its start.
 
     Args:
         experiment: a text-to-video experiment; its data section says which clips, at which shapes.
@@ -36,7 +39,7 @@ def precompute(experiment: Experiment, folder: Path, epochs: int = 1) -> int:
         The number of clips this process encoded.
 
     Raises:
-        ValueError: the task has no latents, or the folder was begun with other settings.
+        ValueError: the task has no latents, the folder was begun with other settings, or too many clips are bad.
     """
     world = find_world(experiment.train.device)
     task = build_task(experiment)
@@ -56,17 +59,22 @@ def precompute(experiment: Experiment, folder: Path, epochs: int = 1) -> int:
     writer = ShardWriter(
         folder, source, precompute_picks(order, epochs), settings, rank=world.rank, world_size=world.size
     )
+    reader = PackReader(source, order, replace=experiment.data.max_bad_fraction > 0)
+    bad = BadClips(source, experiment.data.max_bad_fraction)
     precision = resolve_precision(experiment.train.precision, world.device)
     done = 0
     with tqdm(total=len(writer.picks) // world.size, desc="encoding", unit="clip", disable=world.rank != 0) as bar:
         for shard, group in writer.pending():
             encoded: list[Sample] = []
+            picks: list[Pick] = []
             for first in range(0, len(group), 16):
-                samples = [source.read(pick) for pick in group[first : first + 16]]
+                read = reader[group[first : first + 16]]
+                samples = list(bad.accept(read))
+                picks += read.picks
                 with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
                     encoded += _encode(task, samples, world.device)
                 bar.update(len(samples))
-            writer.write(shard, encoded)
+            writer.write(shard, encoded, picks, bad.found)
             done += len(group)
     return done
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genworld.data.reading import readable
 from genworld.types import ClipSource, Pack, Pick, TokenGrid
 
 
@@ -77,7 +78,10 @@ class Task(nn.Module):
 
 @dataclass(frozen=True)
 class PickedPixels:
-    """The pixels of picked clips, read anew at every pass: together they may not fit the memory."""
+    """The pixels of picked clips, read anew at every pass: together they may not fit the memory.
+
+    Bad clips that the source has counted are left out; see `CountingSource`.
+    """
 
     source: ClipSource
     picks: Sequence[Pick]
@@ -86,4 +90,4 @@ class PickedPixels:
         return len(self.picks)
 
     def __iter__(self) -> Iterator[Float[Tensor, "3 F H W"]]:
-        return (self.source.read(pick).need_pixels() for pick in self.picks)
+        return (sample.need_pixels() for sample in readable(self.source, self.picks))

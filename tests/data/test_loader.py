@@ -25,7 +25,9 @@ from genworld.data.loader import (
     validation_packs,
 )
 from genworld.data.packing import PackingConfig, PackOrder, ShapeConfig
-from genworld.types import ClipInfo, Pack, Pick, Sample, TokenGrid
+from genworld.data.reading import BadClips, CountingSource, UnreadableClipError, readable
+from genworld.tasks.base import PickedPixels
+from genworld.types import CameraPath, ClipInfo, ClipShape, Pack, Pick, Sample, TokenGrid
 from genworld.world import WorldConfig
 
 GRID = TokenGrid(time_stride=4, space_stride=8, patch=1)
@@ -141,7 +143,7 @@ def test_broken_clips_are_replaced_counted_and_logged(expected: list, caplog: py
     with caplog.at_level(logging.WARNING):
         one = loader(Fake(broken=broken), max_bad_fraction=0.2)
         found = [content(packs) for packs in islice(one.steps(), 24)]
-    assert set(one.bad) == broken
+    assert set(one.bad.found) == broken
     assert len([r for r in caplog.records if "cannot be read" in r.message]) == 3
     for got, wanted in zip(flat(found), flat(expected), strict=True):
         assert got[:2] == wanted[:2]  # position and shape stay
@@ -156,6 +158,38 @@ def test_too_many_broken_clips_stop_training() -> None:
         list(islice(loader(Fake(broken=frozenset({5, 6, 11})), max_bad_fraction=0.12).steps(), 40))
     with pytest.raises(ValueError, match="could not be read"):
         list(islice(loader(Fake(broken=frozenset(range(17))), max_bad_fraction=0.99).steps(), 40))
+
+
+def test_one_bad_clip_of_few_is_allowed_for() -> None:
+    one = loader(Fake(broken=frozenset({5})), max_bad_fraction=0.01)  # of 17 clips: less than one
+    list(islice(one.steps(), 24))
+    assert set(one.bad.found) == {5}
+
+
+def test_reading_besides_the_loader_counts_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    one = loader(Fake(broken=frozenset({5, 6, 11})), max_bad_fraction=0.12)  # of 17 clips: two
+    shape = ClipShape(5, 16, 16, 8.0)
+    picks = [Pick(i, i, shape, 0.0) for i in (4, 5, 6, 7)]
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert [sample.text for sample in readable(one.counting_source, picks)] == ["text 4", "text 7"]
+    assert len([r for r in caplog.records if "cannot be read" in r.message]) == 2
+    with pytest.raises(UnreadableClipError, match=r"clip 5 \(clip5.mp4\) cannot be read"):
+        one.counting_source.read(picks[1])
+    with pytest.raises(ValueError, match="3 of 17 clips could not be read; the last: clip 11"):
+        list(islice(one.steps(), 40))
+    assert one.counting_source.info(3) == Fake().info(3)
+    assert len(one.counting_source) == 17
+
+
+def test_tasks_measure_on_the_clips_that_can_be_read() -> None:
+    picks = [Pick(i, i, ClipShape(5, 16, 16, 8.0), 0.0) for i in (4, 5, 7)]
+    source = Fake(broken=frozenset({5}))
+    clips = PickedPixels(CountingSource(source, BadClips(source, 0.1)), picks)
+    for _ in range(2):  # every pass
+        assert [float(clip.mean()) for clip in clips] == [4.0, 7.0]
+    with pytest.raises(ValueError, match=r"^clip 5 .* cannot be read .* data.max_bad_fraction, now 0, allows"):
+        list(PickedPixels(CountingSource(source, BadClips(source)), picks))
 
 
 def flat(found: list) -> Iterator[tuple]:
@@ -199,6 +233,34 @@ def test_validation_packs_are_fixed() -> None:
     first, again = (validation_packs(Fake(), GRID, PACKING, 3) for _ in range(2))
     assert len(first) == 3
     assert content(first) == content(again)
+
+
+def test_bad_held_out_clips_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    whole = content(validation_packs(Fake(), GRID, PACKING, 5))
+    broken = Fake(broken=frozenset({2, 9}))
+    with caplog.at_level(logging.WARNING):
+        packs = content(validation_packs(broken, GRID, PACKING, 5, max_bad_fraction=0.2))
+    assert list(chain(*packs)) == [entry for entry in chain(*whole) if entry[2] not in ("text 2", "text 9")]
+    assert len([r for r in caplog.records if "cannot be read" in r.message]) == 2
+    with pytest.raises(ValueError, match="cannot be read"):
+        validation_packs(broken, GRID, PACKING, 5)
+    with pytest.raises(ValueError, match="2 of 17 clips could not be read"):
+        validation_packs(broken, GRID, PACKING, 5, max_bad_fraction=0.1)
+
+
+def test_rendering_on_a_gpu_needs_this_process() -> None:
+    packing = PackingConfig(shapes=[ShapeConfig(size=(16, 16), frames=5, fps=8.0)], tokens_per_pack=64)
+    with pytest.raises(ValueError, match="set num_workers: 0, or device: cpu"):
+        WorldData(num_clips=3, packing=packing, device="cuda", num_workers=2)
+    assert WorldData(num_clips=3, packing=packing, device="cuda").num_workers == 0
+
+
+def test_a_camera_travels_with_its_sample() -> None:
+    camera = CameraPath(torch.eye(4).repeat(5, 1, 1), torch.eye(3))
+    sample = replace(Fake().read(Pick(0, 3, ClipShape(5, 16, 16, 8.0), 0.0)), camera=camera)
+    (moved,) = Pack((sample,)).to("meta")
+    assert moved.camera is not None
+    assert moved.camera.world_from_camera.device == moved.camera.intrinsics.device == torch.device("meta")
 
 
 def test_configs_decode_by_kind() -> None:

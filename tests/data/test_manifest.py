@@ -77,6 +77,21 @@ def test_the_same_rows_in_every_format(tmp_path: Path) -> None:
         assert [row.fps for row in rows] == [24.0, None], name
 
 
+def test_files_of_a_folder_that_are_no_clips_are_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("a.mp4", "a.txt", "b.mp5", "more/c.MP5", "more/orphan.txt", "README", ".hidden.xyz"):
+        (tmp_path / name).write_text("A word.")
+    with caplog.at_level("WARNING"):
+        assert [row.name for row in read_manifest(tmp_path)] == ["a.mp4"]
+    (record,) = [record for record in caplog.records if "neither clips" in record.message]
+    assert "4 files are neither clips nor their captions: 2 .mp5, 1 no suffix, 1 .txt; clips are .avi" in record.message
+    caplog.clear()
+    for name in ("b.mp5", "more/c.MP5", "more/orphan.txt", "README"):
+        (tmp_path / name).unlink()
+    read_manifest(tmp_path)
+    assert not caplog.records
+
+
 def test_metadata_file_wins_over_the_folder(tmp_path: Path) -> None:
     (tmp_path / "stray.mp4").touch()
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.mp4", "text": "A."}')

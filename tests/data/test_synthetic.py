@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from genworld.data import synthetic
@@ -77,6 +79,54 @@ def test_a_cached_clip_is_the_same_and_not_rendered_again(tmp_path: Path, monkey
     assert (second.text, second.position) == (fresh.text, 8)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4])
+def test_the_camera_is_that_of_the_clip(start: float) -> None:
+    config = WorldConfig(max_objects=1, cameras=("orbit",))
+    sample = WorldSource(range(10, 14), config, SHAPES).read(replace(PICK, start=start))
+    clip = sample_clip(11, config, PICK.shape, start=start)
+    assert sample.camera is not None
+    assert len(sample.camera) == 5
+    torch.testing.assert_close(sample.camera.world_from_camera, clip.world_from_camera)
+    torch.testing.assert_close(sample.camera.intrinsics, clip.intrinsics)
+    assert not torch.equal(sample.camera.world_from_camera[0], sample.camera.world_from_camera[-1])
+    later = sample.camera.at(slice(1, 3))
+    assert torch.equal(later.world_from_camera, sample.camera.world_from_camera[1:3])
+
+
+def test_a_cached_camera_is_the_same_also_in_entries_that_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = source(tmp_path).read(PICK).camera
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic, "sample_clip", None)
+        patch.setattr(synthetic, "sample_scene", None)
+        cached = source(tmp_path).read(PICK).camera
+    (entry,) = tmp_path.rglob("*.safetensors")
+    with safe_open(entry, framework="pt") as file:
+        save_file({"pixels": file.get_tensor("pixels")}, entry, metadata=file.metadata())
+    monkeypatch.setattr(synthetic, "sample_clip", None)
+    old = source(tmp_path).read(PICK).camera
+    assert fresh is not None
+    for other in (cached, old):
+        assert other is not None
+        assert torch.equal(other.world_from_camera, fresh.world_from_camera)
+        assert torch.equal(other.intrinsics, fresh.intrinsics)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_a_gpu_that_is_not_there_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"torch finds no GPU here: set data\.device=cpu"):
+        WorldSource(range(2), WORLD, SHAPES, device="cuda")
+
+
+@pytest.mark.gpu
+def test_clips_rendered_on_a_gpu_come_back_and_look_the_same() -> None:
+    one, two = (WorldSource(range(10, 14), WORLD, SHAPES, device=device).read(PICK) for device in ("cpu", "cuda"))
+    assert pixels_of(two).device.type == "cpu"
+    assert (pixels_of(one) - pixels_of(two)).abs().mean() < 1e-3
+    assert one.text == two.text
 
 
 def test_a_cached_caption_is_the_same_and_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
