@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genworld.pipelines.keep import Keep
+    from genworld.pipelines.stream import Shot
     from genworld.pipelines.video import VideoGenerator
 
-__all__ = ["VideoGenerator"]
+__all__ = ["Keep", "Shot", "VideoGenerator"]
 
-_HOMES = {"VideoGenerator": "genworld.pipelines.video"}
+_HOMES = {
+    "Keep": "genworld.pipelines.keep",
+    "Shot": "genworld.pipelines.stream",
+    "VideoGenerator": "genworld.pipelines.video",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -20,6 +21,7 @@ from genworld.data.packing import PackOrder
 from genworld.data.shards import ShardSource
 from genworld.models.vae import (
     CausalVAEConfig,
+    DiffusersVAE,
     DiffusersVAEConfig,
     RunVAEConfig,
     VAEConfig,
@@ -29,9 +31,16 @@ from genworld.models.vae import (
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
 from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
-from genworld.train.checkpoint import latest_checkpoint, load_network, load_tensors, read_assets
+from genworld.train.checkpoint import (
+    find_checkpoint,
+    init_networks,
+    latest_checkpoint,
+    load_network,
+    load_tensors,
+    read_assets,
+)
 from genworld.train.runtime import find_world
-from genworld.train.state import TrainResult, check_run
+from genworld.train.state import TrainResult, changed_keys, check_run
 from genworld.train.trainer import TrainConfig, Trainer
 from genworld.types import TokenGrid
 
@@ -54,6 +63,8 @@ class Experiment:
         train: how long, how fast, how often to save.
         seed: of weights, order and noise.
         run: folder of checkpoints, logs and previews; `runs/<name>` by default.
+        init: another run of the same kind (its folder, or one of its checkpoints) to start from: its averaged weights,
+            its tokenizer and its VAE, so that nothing is fitted to the new data. A resumed run goes on from its own.
     """
 
     name: str
@@ -62,6 +73,7 @@ class Experiment:
     train: TrainConfig
     seed: int = 0
     run: Path | None = None
+    init: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -91,8 +103,13 @@ def build_task(experiment: Experiment, begun: bool = False) -> Task:
     torch.manual_seed(experiment.seed)
     if isinstance(config, AutoencodeConfig):
         return Autoencode(config)
-    kept = experiment.folder / VAE_FOLDER
-    return TextToVideo(config, load_vae(kept) if begun and is_vae_folder(kept) else open_vae(config.vae))
+    return TextToVideo(config, _frozen_vae(config, experiment.folder if begun else None))
+
+
+def _frozen_vae(config: TextToVideoConfig, run: Path | None) -> VideoVAE:
+    """The VAE that a run keeps, or the one that its config names."""
+    kept = run / VAE_FOLDER if run else None
+    return load_vae(kept) if kept and _find_vae_config(kept) else open_vae(config.vae)
 
 
 def token_grid(experiment: Experiment) -> TokenGrid:
@@ -153,13 +170,13 @@ def save_vae(folder: Path, config: CausalVAEConfig, vae: VideoVAE) -> None:
 
 
 def load_vae(folder: Path) -> VideoVAE:
-    """A VAE from a folder of `save_vae`, or with the averaged weights of an autoencoder's run."""
+    """A VAE from a folder of `save_vae` or of diffusers, or with the averaged weights of an autoencoder's run."""
     config = _find_vae_config(folder)
     assert config is not None, folder
     vae = build_vae(config)
     if is_vae_folder(folder):
         load_tensors(folder / "vae.safetensors", vae.state_dict())
-    else:
+    elif (folder / CONFIG_FILE).is_file():
         load_network(latest_checkpoint(folder), "vae", vae, ema=True)
     return vae
 
@@ -171,6 +188,8 @@ def _find_vae_config(folder: Path) -> CausalVAEConfig | DiffusersVAEConfig | Non
         task = load_experiment(folder / CONFIG_FILE).task
         if isinstance(task, AutoencodeConfig):
             return task.vae
+    elif (folder / "config.json").is_file():
+        return DiffusersVAEConfig(path=folder)
     return None
 
 
@@ -185,6 +204,8 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     """
     check_run(experiment.folder, resume)
     world = find_world(experiment.train.device)
+    if resume and world.rank == 0:
+        _log_changes(experiment)
     source = build_source(experiment.data)
     task = build_task(experiment, begun=resume)
     if isinstance(task, TextToVideo) and isinstance(experiment.data, ShardData):
@@ -197,16 +218,55 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     held_out, data = [], experiment.data
     if data.validation and (experiment.train.validate_every or experiment.train.preview_every):
         held_out = validation_packs(
-            build_source(data, "validation"), grid, packing, data.validation_packs, experiment.seed
+            build_source(data, "validation"),
+            grid,
+            packing,
+            data.validation_packs,
+            experiment.seed,
+            data.max_bad_fraction,
         )
     text = to_yaml(experiment)
     trainer = Trainer(task, experiment.train, loader, experiment.folder, experiment.seed, held_out, text)
     if not resume:
-        picks = (pick for number in range(task.prepare_clips) for pack in order.step(number) for pick in pack)
-        task.prepare(source, list(islice(picks, task.prepare_clips)))
+        if experiment.init is not None:
+            additions = _start_from(experiment.init, task, experiment.task)
+            if world.rank == 0:
+                logger.info("starting from %s; new: %s", experiment.init, ", ".join(additions) or "nothing")
+        else:
+            picks = (pick for number in range(task.prepare_clips) for pack in order.step(number) for pick in pack)
+            task.prepare(loader.counting_source, list(islice(picks, task.prepare_clips)))
         if isinstance(task, TextToVideo) and world.rank == 0:
             _keep_vae(experiment, task)
     return trainer.fit(resume)
+
+
+def _log_changes(experiment: Experiment) -> None:
+    """Say what a resumed run does otherwise than it did."""
+    file = experiment.folder / CONFIG_FILE
+    if file.is_file():
+        for change in changed_keys(load_config(dict[str, Any], file), encode(experiment)):
+            logger.info("changed: %s", change)
+
+
+def _start_from(init: Path, task: Task, config: AutoencodeConfig | TextToVideoConfig) -> list[str]:
+    """Fill a new task with the averaged weights and the assets of another run; returns what it has in addition.
+
+    Raises:
+        ValueError: the other run is of another kind, has another VAE, or its weights do not fit.
+    """
+    checkpoint = find_checkpoint(init)
+    other = load_experiment(checkpoint / CONFIG_FILE).task
+    if other.kind != config.kind:
+        raise ValueError(f"init: {init} is a run of {other.kind!r}, which cannot start one of {config.kind!r}")
+    if isinstance(task, TextToVideo) and isinstance(other, TextToVideoConfig):
+        run = checkpoint.absolute().parents[1]
+        if fingerprint(_frozen_vae(other, run)) != fingerprint(task.vae):
+            raise ValueError(
+                f"init: the networks of {init} know the latents of another VAE than task.vae: set "
+                f"task.vae={{kind: run, path: {run / VAE_FOLDER}}}"
+            )
+    task.load_assets(read_assets(checkpoint))
+    return init_networks(checkpoint, task.networks())
 
 
 def cost_ratio(config: AutoencodeConfig | TextToVideoConfig) -> float:
@@ -238,6 +298,8 @@ def _keep_vae(experiment: Experiment, task: TextToVideo) -> None:
     config = describe_vae(experiment.task.vae)
     if isinstance(config, CausalVAEConfig):
         save_vae(experiment.folder / VAE_FOLDER, config, task.vae)
+    elif isinstance(task.vae, DiffusersVAE):
+        task.vae.network.save_pretrained(experiment.folder / VAE_FOLDER)
 
 
 def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment, Task]:

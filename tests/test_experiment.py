@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,8 +90,8 @@ def test_sampling_takes_any_shape(run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": (50, 64)}, "height 50 is not divisible by 16: use 48 or 64"),
-        ({"frames": 16}, "use 1 \\+ 4 n, such as 13 or 17"),
+        ({"size": (0, 64)}, "at least 1 frame, 1x1 pixels"),
+        ({"frames": 0}, "at least 1 frame"),
         ({"prompt": "word " * 200}, "max_tokens"),
     ],
 )
@@ -113,6 +115,71 @@ def test_resume_is_exact(tmp_path: Path) -> None:
     _, halves = load_run(tmp_path / "b")
     for (name, a), (_, b) in zip(whole.state_dict().items(), halves.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_resumed_run_says_what_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = [f"run={tmp_path}", "train.save_every=0", "train.validate_every=0", ONE_THREAD]
+    train(load_experiment(SMOKE, [*settings, "train.steps=1"]))
+    with caplog.at_level(logging.INFO):
+        train(load_experiment(SMOKE, [*settings, "train.steps=2", "train.keep=3"]), resume=True)
+    changes = [record.getMessage() for record in caplog.records if record.getMessage().startswith("changed: ")]
+    assert changes == ["changed: train.steps: 1 -> 2", "changed: train.keep: 2 -> 3"]
+
+
+def other_run(path: Path, run: Path, *settings: str) -> list[str]:
+    """Overrides for a run that starts from another one, on clips with other words."""
+    vae = f"task.vae={{kind: run, path: {run / 'vae'}}}"
+    words = ["data.offset=1000", "data.world.shapes=[torus]", "train.validate_every=0", "train.save_every=0"]
+    return [f"run={path}", f"init={run}", vae, *words, ONE_THREAD, *settings]
+
+
+def test_a_run_starts_from_another(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With its weights, its VAE and its tokenizer, although the captions are others."""
+    still = ["train.steps=1", "train.optim.learning_rate=0.0"]
+    with caplog.at_level(logging.INFO):
+        train(load_experiment(SMOKE, other_run(tmp_path / "a", run, *still)))
+    assert f"starting from {run}; new: nothing" in caplog.text
+    (_, before), (experiment, after) = load_run(run), load_run(tmp_path / "a")
+    assert experiment.init == run
+    assert after.assets() == before.assets()
+    for (name, a), (_, b) in zip(before.state_dict().items(), after.state_dict().items(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0, msg=name)
+
+
+def test_what_cannot_start_a_run(run: Path, tmp_path: Path) -> None:
+    cases = [
+        (SMOKE, ["task.dit.width=32"], r"does not fit the new run: dit: .* has shape"),
+        (SMOKE, ["task.dit.depth=3"], r"missing dit\.blocks\.2\."),
+        (SMOKE, ["task.dit.depth=1"], r"dit: unexpected blocks\.1\."),
+        (SMOKE, [f"init={tmp_path}"], "has no weights: train it first"),
+    ]
+    for path, settings, message in cases:
+        with pytest.raises(ValueError, match=message):
+            train(load_experiment(path, other_run(tmp_path / "none", run, *settings)))
+    with pytest.raises(ValueError, match="the latents of another VAE"):
+        train(load_experiment(SMOKE, [f"run={tmp_path / 'none'}", f"init={run}", ONE_THREAD]))
+    vae = ROOT / "configs" / "smoke" / "vae.yaml"
+    with pytest.raises(ValueError, match="is a run of 'text_to_video', which cannot start one of 'autoencode'"):
+        train(load_experiment(vae, [f"run={tmp_path / 'none'}", f"init={run}", ONE_THREAD]))
+
+
+def test_a_run_keeps_a_foreign_vae(tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    statistics = {"latents_mean": [0.5, -1, 0, 2], "latents_std": [1, 2, 3, 4]}
+    wan = diffusers.AutoencoderKLWan(base_dim=4, z_dim=4, num_res_blocks=1, **statistics)
+    wan.save_pretrained(tmp_path / "wan")
+    shapes = "data.packing.shapes=[{size: [32, 32]}]"
+    vae = f"task.vae={{kind: diffusers, path: {tmp_path / 'wan'}}}"
+    settings = [f"run={tmp_path / 'run'}", vae, shapes, "train.steps=1", "train.validate_every=0", ONE_THREAD]
+    train(load_experiment(SMOKE, settings))
+    pixels = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    _, before = load_run(tmp_path / "run")
+    shutil.rmtree(tmp_path / "wan")
+    _, after = load_run(tmp_path / "run")
+    assert isinstance(before, TextToVideo)
+    assert isinstance(after, TextToVideo)
+    with torch.no_grad():
+        assert torch.equal(before.vae.to_latents(pixels), after.vae.to_latents(pixels))
 
 
 @pytest.mark.slow

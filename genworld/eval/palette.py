@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genworld.world.cameras import Camera
-from genworld.world.layout import MOTIONS, Motion
+from genworld.world.layout import Motion
 from genworld.world.objects import COLOURS, PALETTE, SHAPES
 
 Verdict = Motion | Literal["incoherent"]
@@ -132,33 +131,6 @@ def track_object(pixels: Float[Tensor, "3 F H W"]) -> Track:
     masks &= present[:, None, None]
     found = present.mean() >= MIN_PRESENCE
     return Track(names[best] if found else None, present, _centres(masks), areas * present, _touches_edge(masks), masks)
-
-
-def colour_accuracy(clips: Sequence[Float[Tensor, "3 F H W"]], wanted: Sequence[str]) -> float:
-    """Part of the clips whose object has the colour asked for.
-
-    Raises:
-        ValueError: no clips, different numbers, or a colour that is not in the palette.
-    """
-    _check(clips, wanted, COLOURS)
-    return float(np.mean([track_object(clip).colour == name for clip, name in zip(clips, wanted, strict=True)]))
-
-
-def motion_accuracy(clips: Sequence[Float[Tensor, "3 F H W"]], wanted: Sequence[str]) -> float:
-    """Part of the clips whose object moves as asked for; see `read_motion`.
-
-    Raises:
-        ValueError: no clips, different numbers, or a motion that is not in `MOTIONS`.
-    """
-    _check(clips, wanted, MOTIONS)
-    return float(np.mean([read_motion(track_object(clip)) == name for clip, name in zip(clips, wanted, strict=True)]))
-
-
-def _check(clips: Sequence[Tensor], wanted: Sequence[str], known: Sequence[str]) -> None:
-    if not clips or len(clips) != len(wanted):
-        raise ValueError(f"expected as many answers as clips and at least one, got {len(wanted)} and {len(clips)}")
-    if unknown := sorted(set(wanted) - set(known)):
-        raise ValueError(f"cannot judge {unknown}: expected some of {list(known)}")
 
 
 def _hue_and_chroma(pixels: Tensor) -> tuple[Float[Tensor, "F H W 2"], Float[Tensor, "F H W"]]:

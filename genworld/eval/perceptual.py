@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 Backbone = Literal["alex", "vgg", "squeeze"]
@@ -16,11 +18,16 @@ Backbone = Literal["alex", "vgg", "squeeze"]
 class PerceptualDistance(nn.Module):
     """Learned perceptual image patch similarity (Zhang et al. 2018), frozen.
 
-    torchmetrics ships the learned linear layers and would download the backbone; here it comes from a file of
-    torchvision's weights for that network (`vgg16-….pth`, `alexnet-….pth`, or the same as safetensors).
+    torchmetrics ships the learned linear layers and would download the backbone; here it comes from a safetensors file
+    of torchvision's weights for that network (vgg16, alexnet or squeezenet1_1). Torchvision's own files are pickles,
+    which can run code when they are read: convert one that you trust, once, by
+
+        import sys, torch
+        from safetensors.torch import save_file
+        save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])  # vgg16-397923af.pth vgg16.safetensors
 
     Raises:
-        ValueError: the file does not exist or is not of that backbone.
+        ValueError: the file does not exist, is not a safetensors file, or is not of that backbone.
     """
 
     def __init__(self, path: Path, backbone: Backbone) -> None:
@@ -51,8 +58,10 @@ def _torchvision_key(name: str) -> str:
 def _load(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: it should hold torchvision's weights of the LPIPS backbone")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
+    try:
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError:
+        raise ValueError(
+            f"{path} is not a safetensors file, and pickles (.pth) are not read: convert it once with torch.load(..., "
+            "weights_only=True) and safetensors.torch.save_file; see genworld/eval/perceptual.py"
+        ) from None

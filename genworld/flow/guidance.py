@@ -45,8 +45,7 @@ def guided(config: GuidanceConfig, conditional: Velocity, both: VelocityPair) ->
     Args:
         config: scale and interval.
         conditional: velocity under the prompt.
-        both: velocities with and without the prompt; best from one call of the network, with the two packed into one
-            sequence. From two functions: `in_turn(conditional, unconditional)`.
+        both: velocities with and without the prompt; best from one call of the network, both packed into one sequence.
     """
     if config.scale == 1:
         return conditional
@@ -60,12 +59,3 @@ def guided(config: GuidanceConfig, conditional: Velocity, both: VelocityPair) ->
         return torch.where(align_time(inside, x), torch.lerp(without, with_prompt, config.scale), with_prompt)
 
     return velocity
-
-
-def in_turn(conditional: Velocity, unconditional: Velocity) -> VelocityPair:
-    """Both velocities from two functions, one call after the other."""
-
-    def both(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return conditional(x, t), unconditional(x, t)
-
-    return both

@@ -25,7 +25,7 @@ class DiscriminatorConfig:
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of each patch of each frame, seen with the two frames before it, how real it looks.
+    """Says of each patch of each frame, seen with a few frames before it (two per level), how real it looks.
 
     After the patch discriminator of Isola et al. 2017 (pix2pix), with a causal convolution in time at every level,
     so that images and clips of any length are judged by the same weights.
@@ -41,7 +41,17 @@ class PatchDiscriminator(nn.Module):
         self.head = nn.Linear(widths[-1], 1)
 
     def forward(self, pixels: Float[Tensor, "B 3 F H W"]) -> Float[Tensor, "B F h w"]:
-        """One logit per patch and frame, positive for real."""
+        """One logit per patch and frame, positive for real.
+
+        Raises:
+            ValueError: height and width cannot be halved once per level.
+        """
+        stride = 2 ** len(self.downs)
+        if pixels.shape[3] % stride or pixels.shape[4] % stride:
+            raise ValueError(
+                f"a discriminator of {len(self.downs)} levels needs a height and width divisible by {stride}, got "
+                f"{pixels.shape[3]}x{pixels.shape[4]}: give it fewer widths, or clips of another size"
+            )
         x = rearrange(pixels, "b c f h w -> b f h w c")
         for down, norm, space, time in zip(self.downs, self.norms, self.spaces, self.times, strict=True):
             x = down(fold(x, 1, 2))

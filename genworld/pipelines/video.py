@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,6 +19,7 @@ from genworld.flow.guidance import GuidanceConfig
 from genworld.flow.samplers import SamplerConfig
 from genworld.pipelines.camera import parse_camera
 from genworld.pipelines.keep import Keep, pad_given, pad_shape, resolve
+from genworld.pipelines.stream import Shot, WindowOptions, stream
 from genworld.tasks.text_to_video import Request, TextToVideo
 from genworld.train.runtime import resolve_precision
 from genworld.types import CameraPath, Clip, ClipShape
@@ -36,6 +39,7 @@ class VideoGenerator:
     def __init__(self, experiment: Experiment, task: TextToVideo) -> None:
         self.experiment = experiment
         self.task = task
+        self._told: set[ClipShape] = set()  # shapes of which was said that they are made larger
 
     @classmethod
     def from_run(cls, run: str | Path, device: str | torch.device | None = None) -> VideoGenerator:
@@ -110,6 +114,23 @@ class VideoGenerator:
         ]
         return self.sample(requests, self.settings(steps, guidance), progress=progress)
 
+    def stream(
+        self,
+        shots: Sequence[Shot],
+        *,
+        before: Clip | None = None,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        **options: Unpack[WindowOptions],
+    ) -> Iterator[Float[Tensor, "3 n H W"]]:
+        """New frames of a video of any length, at constant memory: see `genworld.pipelines.stream.stream`.
+
+        Example:
+            >>> shots = [Shot("a red ball rolls", 3600), Shot("a blue cube", 240, cut=True)]  # doctest: +SKIP
+            >>> for frames in generator.stream(shots, fps=30): ...  # doctest: +SKIP
+        """
+        return stream(self, shots, before=before, size=size, fps=fps, **options)
+
     def sample(
         self,
         requests: Sequence[Request],
@@ -162,7 +183,8 @@ class VideoGenerator:
         for each in request.given:
             each.check(shape)
         padded = pad_shape(shape, self.task.grid.time_stride, self.task.grid.size_multiple)
-        if padded != shape:
+        if padded != shape and shape not in self._told:
+            self._told.add(shape)
             logger.warning("%s is not a shape that the VAE takes: made as %s and cut", shape, padded)
         if camera is not None:
             if not self.task.config.dit.camera:

@@ -125,6 +125,19 @@ def latest_checkpoint(run: Path) -> Path:
     raise ValueError(f"{run} {what}: train it first with `python train.py --config ... run={run}`")
 
 
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that `path` is, or the newest whole one of the run that it is.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    if not (path / MANIFEST).is_file():
+        return latest_checkpoint(path)
+    if problems := find_problems(path):
+        raise CheckpointError(f"{path} is damaged: {'; '.join(problems)}; name another checkpoint, or its run")
+    return path
+
+
 def set_aside_after(run: Path, step: int) -> None:
     """Rename checkpoints newer than `step`, which a resumed run found damaged, so that they count no more."""
     for path in _steps(run / FOLDER):
@@ -147,23 +160,56 @@ def load_network(checkpoint: Path, name: str, module: nn.Module, *, ema: bool = 
     """Fill `module` with the weights of network `name`, averaged ones (`ema`) or as trained.
 
     Args:
-        checkpoint: one checkpoint's folder, as `latest_checkpoint` gives it.
+        checkpoint: one whole checkpoint's folder, as `latest_checkpoint` gives it; it is not hashed again.
         name: the network's name in `Task.networks`.
         module: a module with exactly the same parameters and buffers; on any device, sharded or not.
         ema: whether to take the averaged weights.
 
     Raises:
-        ValueError: there is no such network, its file is damaged, or names and shapes differ; all that differs is
-            reported together.
+        ValueError: there is no such network, or names and shapes differ; all that differs is reported together.
     """
     file = checkpoint / ("ema" if ema else "weights") / f"{name}.safetensors"
     if not file.is_file():
         held = sorted(path.stem for path in file.parent.glob("*.safetensors"))
         raise CheckpointError(f"{checkpoint} has no network {name!r}; it holds {held}")
-    key = file.relative_to(checkpoint).as_posix()
-    if problem := _file_problem(checkpoint, key, _read_manifest(checkpoint).get(key)):
-        raise CheckpointError(f"{checkpoint} is damaged: {problem}")
     load_tensors(file, module.state_dict())
+
+
+def init_networks(checkpoint: Path, networks: Mapping[str, nn.Module]) -> list[str]:
+    """Start `networks` from the averaged weights of another run's checkpoint.
+
+    A network may have parameters that the checkpoint does not know if they start at zero: additions that change
+    nothing until they have learned something.
+
+    Args:
+        checkpoint: one whole checkpoint's folder, as `find_checkpoint` gives it.
+        networks: by the names they have in the checkpoint.
+
+    Returns:
+        The additions, as `network.parameter`; they are left at zero.
+
+    Raises:
+        ValueError: anything else is missing, unexpected or of another shape; all is reported together, and nothing is
+            loaded then.
+    """
+    files = {path.stem: path for path in sorted((checkpoint / "ema").glob("*.safetensors"))}
+    problems = [f"missing network {name}" for name in networks.keys() - files.keys()]
+    problems += [f"unexpected network {name}" for name in files.keys() - networks.keys()]
+    wanted: dict[str, dict[str, Tensor]] = {}
+    additions: list[str] = []
+    for name in networks.keys() & files.keys():
+        targets = networks[name].state_dict()
+        missing, others = _differences(files[name], targets)
+        parameters = networks[name].named_parameters(remove_duplicate=False)
+        zero = missing & {key for key, parameter in parameters if not parameter.any()}
+        additions += [f"{name}.{key}" for key in zero]
+        problems += [f"missing {name}.{key}" for key in missing - zero] + [f"{name}: {other}" for other in others]
+        wanted[name] = {key: target for key, target in targets.items() if key not in zero}
+    if problems:
+        raise CheckpointError(f"{checkpoint} does not fit the new run: {'; '.join(sorted(problems))}")
+    for name, targets in wanted.items():
+        load_tensors(files[name], targets)
+    return sorted(additions)
 
 
 @torch.no_grad()
@@ -173,20 +219,29 @@ def load_tensors(file: Path, targets: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: names or shapes differ.
     """
+    missing, others = _differences(file, targets)
+    if problems := [*(f"missing {key}" for key in missing), *others]:
+        raise CheckpointError(f"{file} does not fit the network: {'; '.join(sorted(problems))}")
     with safe_open(file, framework="pt") as stored:
-        shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
-        problems = [f"missing {key}" for key in targets.keys() - shapes.keys()]
-        problems += [f"unexpected {key}" for key in shapes.keys() - targets.keys()]
-        problems += [
-            f"{key} has shape {shapes[key]}, expected {tuple(targets[key].shape)}"
-            for key in shapes.keys() & targets.keys()
-            if shapes[key] != tuple(targets[key].shape)
-        ]
-        if problems:
-            raise CheckpointError(f"{file} does not fit the network: {'; '.join(sorted(problems))}")
         for key, target in targets.items():
             assert not target.is_meta, f"{key} has no memory to load into"
             assign(target, stored.get_tensor(key))
+
+
+def _differences(file: Path, targets: Mapping[str, Tensor]) -> tuple[set[str], list[str]]:
+    """Names that a safetensors file lacks, and what else is wrong with it for `targets`, in words."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from None
+    others = [f"unexpected {key}" for key in shapes.keys() - targets.keys()]
+    others += [
+        f"{key} has shape {shapes[key]}, expected {tuple(targets[key].shape)}"
+        for key in shapes.keys() & targets.keys()
+        if shapes[key] != tuple(targets[key].shape)
+    ]
+    return targets.keys() - shapes.keys(), others
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

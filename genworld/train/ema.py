@@ -19,6 +19,8 @@ def warmed_decay(decay: float, num_updates: int) -> float:
 class EMA:
     """Averages of the trainable parameters of some networks; frozen ones and buffers are taken as they are.
 
+    The average of a weight that stops changing on the way (no gradient any more) goes on towards it: every update
+    leaves `decay` of what was between them, so that a tenth is left after 460 updates at 0.995.
     The averages are kept in float32 (or better) and sharded as the parameters are. A parameter that two networks or
     two names share is averaged once.
     """

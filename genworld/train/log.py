@@ -67,6 +67,10 @@ class RunLog:
             self._table.add(step, values)
             self.speeds(step, values)
 
+    def holds(self, step: int, name: str) -> bool:
+        """Whether the table has this number already; False where this process does not write."""
+        return self.enabled and (step, name) in self._table
+
     def speeds(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers that belong to the machine: for TensorBoard only."""
         if self.enabled:
@@ -117,6 +121,7 @@ class LossTable:
         with partial.open("w", newline="") as file:
             csv.writer(file).writerows([("step", "name", "value"), *rows])
         partial.replace(path)
+        self._held = {(number, name) for number, name, _ in rows}
         self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file)
 
@@ -124,6 +129,10 @@ class LossTable:
         """Append one row per value."""
         self._writer.writerows((step, name, value) for name, value in values.items())
         self._file.flush()
+        self._held |= {(step, name) for name in values}
+
+    def __contains__(self, row: tuple[int, str]) -> bool:
+        return row in self._held
 
     def close(self) -> None:
         """Close the file."""

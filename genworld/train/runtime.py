@@ -63,11 +63,6 @@ def _is_cpu(device: Device) -> bool:
     return device == "cpu" or not torch.accelerator.is_available()
 
 
-def leave_world() -> None:
-    """Close the connections between processes, at the very end of a program."""
-    PartialState().destroy_process_group()
-
-
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf16", "fp32"]:
     """What `auto` means on `device`: bf16 where the hardware multiplies it, else fp32.
 

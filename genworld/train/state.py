@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -66,6 +66,18 @@ def check_run(run: Path, resume: bool) -> None:
         raise ValueError(f"{run} already holds checkpoints: continue it with --resume, or name another with run=...")
     if resume and not has_checkpoint(run):
         raise ValueError(f"{run} holds no checkpoint to resume: start it without --resume")
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """The keys in which two configs (as plain data) differ, as `train.max_seconds: 2400 -> 6600`."""
+    changes = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes += changed_keys(before, after, f"{path}{key}.")
+        elif before != after:
+            changes.append(f"{path}{key}: {before} -> {after}")
+    return changes
 
 
 @dataclass(frozen=True)

@@ -344,9 +344,11 @@ class Trainer:
         return every > 0 and self.state.step % every == 0 and self.state.step < self.config.steps
 
     def _evaluate(self, log: RunLog, is_due: Callable[[int], bool]) -> None:
-        """Validate and preview, each if its interval `is_due`."""
+        """Validate and preview, each if its interval `is_due`; a finished run that is resumed has validated already."""
         step, config = self.state.step, self.config
-        if is_due(config.validate_every):
+        if is_due(config.validate_every) and not runtime.on_main(
+            self.accelerator, partial(log.holds, step, "validation/loss")
+        ):
             log.values(step, {f"validation/{name}": value for name, value in self.evaluator.validate(step).items()})
             log.picture()
         if is_due(config.preview_every):

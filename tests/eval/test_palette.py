@@ -1,10 +1,10 @@
+from statistics import mean
+
 import pytest
 import torch
 
 from genworld.eval.palette import (
     Wish,
-    colour_accuracy,
-    motion_accuracy,
     read_motion,
     read_prompt,
     track_object,
@@ -26,6 +26,16 @@ def world() -> dict[str, list[WorldClip]]:
     """Twelve real clips of each motion; those that the world itself would not name are left out."""
     clips = {m: [sample_clip(seed, config_of(motions=(m,))) for seed in SEEDS] for m in MOTIONS}
     return {motion: [clip for clip in made if clip.story.acts[0] == motion] for motion, made in clips.items()}
+
+
+def colour_accuracy(clips: list[torch.Tensor], colours: list[str]) -> float:
+    """Part of the clips whose object has the colour asked for."""
+    return mean(track_object(clip).colour == colour for clip, colour in zip(clips, colours, strict=True))
+
+
+def motion_accuracy(clips: list[torch.Tensor], motions: list[str]) -> float:
+    """Part of the clips whose object moves as asked for."""
+    return mean(read_motion(track_object(clip)) == motion for clip, motion in zip(clips, motions, strict=True))
 
 
 def pixels_of(clips: list[WorldClip]) -> list[torch.Tensor]:
@@ -145,12 +155,7 @@ def test_captions_of_the_world_are_understood(world) -> None:
             assert wish.motion == motion or (motion == "stay" and wish.motion is None)
 
 
-def test_bad_questions(world) -> None:
-    pixels = pixels_of(world["stay"])[:1]
-    with pytest.raises(ValueError, match=r"cannot judge \['beige'\]"):
-        colour_accuracy(pixels, ["beige"])
-    with pytest.raises(ValueError, match="as many answers as clips"):
-        motion_accuracy(pixels, [])
+def test_bad_questions() -> None:
     with pytest.raises(ValueError, match="about one object"):
         read_prompt("A red ball hits a blue cube.")
     with pytest.raises(ValueError, match=r"names the colours \[\]"):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genworld.flow.guidance import GuidanceConfig, guided, in_turn
+from genworld.flow.guidance import GuidanceConfig, guided
 from genworld.flow.samplers import euler
 from genworld.ops.random import normal
 
@@ -19,7 +19,8 @@ class Field:
 
 def make(scale: float, interval=(0.0, 1.0)):
     cond, uncond = Field(2.0), Field(-1.0)
-    return cond, uncond, guided(GuidanceConfig(scale=scale, interval=interval), cond, in_turn(cond, uncond))
+    config = GuidanceConfig(scale=scale, interval=interval)
+    return cond, uncond, guided(config, cond, lambda x, t: (cond(x, t), uncond(x, t)))
 
 
 def test_scale_one_is_no_guidance_and_costs_nothing() -> None:

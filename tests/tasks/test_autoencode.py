@@ -3,8 +3,10 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from genworld.models.discriminator import DiscriminatorConfig
+from genworld.eval.perceptual import PerceptualDistance
+from genworld.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from genworld.models.vae import CausalVAEConfig
 from genworld.tasks.autoencode import AdversarialConfig, Autoencode, AutoencodeConfig, PerceptualConfig
 from genworld.types import ClipInfo, ClipShape, Pack, Pick, Sample
@@ -147,6 +149,18 @@ def test_the_second_phase_starts_at_its_step_and_not_in_validation():
     assert set(make_task().networks()) == {"vae"}
 
 
+def test_a_discriminator_sees_two_frames_back_per_level_and_refuses_odd_sizes():
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator(DiscriminatorConfig(widths=(4, 4)))
+    pixels = torch.randn(1, 3, 8, 8, 12)
+    changed = pixels.clone()
+    changed[:, :, 1] += 1.0
+    differs = (discriminator(pixels) != discriminator(changed)).any(dim=(0, 2, 3)).tolist()
+    assert differs == [False, True, True, True, True, True, False, False]
+    with pytest.raises(ValueError, match=r"2 levels needs a height and width divisible by 4, got 8x10"):
+        discriminator(pixels[..., :10])
+
+
 def test_a_frozen_encoder_gets_no_gradient():
     task, pack = make_task(freeze_encoder_at=3), make_pack()
     task(pack, seed=0, step=3).loss.backward()
@@ -171,8 +185,9 @@ def test_perceptual_distance_from_a_local_file(tmp_path):
     import torchvision
 
     torch.manual_seed(0)
-    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "squeeze.pth")
-    perceptual = PerceptualConfig(path=tmp_path / "squeeze.pth", backbone="squeeze", frames=2)
+    weights = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    save_file(weights, tmp_path / "squeeze.safetensors")
+    perceptual = PerceptualConfig(path=tmp_path / "squeeze.safetensors", backbone="squeeze", frames=2)
     task = Autoencode(AutoencodeConfig(vae=TINY, perceptual=perceptual))
     pack = Pack(tuple(Blobs().read(Pick(i, i, ClipShape(5, 32, 32, 8.0), 0.0)) for i in range(2)))
     output = task(pack, seed=0, step=0)
@@ -180,7 +195,10 @@ def test_perceptual_distance_from_a_local_file(tmp_path):
     output.loss.backward()
     assert all(parameter.grad is None for parameter in task.distance.parameters())
     with pytest.raises(ValueError, match="holds no torchvision weights of 'vgg'"):
-        Autoencode(AutoencodeConfig(perceptual=PerceptualConfig(path=tmp_path / "squeeze.pth"), vae=TINY))
+        Autoencode(AutoencodeConfig(perceptual=dataclasses.replace(perceptual, backbone="vgg"), vae=TINY))
+    torch.save(weights, tmp_path / "squeeze.pth")
+    with pytest.raises(ValueError, match=r"pickles .* are not read"):
+        PerceptualDistance(tmp_path / "squeeze.pth", "squeeze")
 
 
 def test_pictures(tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from genworld.config import decode
@@ -152,7 +153,7 @@ def main():
     if world.rank == 0:
         record = {**asdict(result), "checkpoint": str(result.checkpoint)}
         (options.run / f"result{world.size}.json").write_text(json.dumps(record))
-    runtime.leave_world()
+    PartialState().destroy_process_group()
     sys.exit(result.exit_code)
 
 

@@ -10,7 +10,9 @@ from genworld.train import checkpoint
 from genworld.train.checkpoint import (
     CheckpointError,
     Contents,
+    find_checkpoint,
     find_problems,
+    init_networks,
     latest_checkpoint,
     load_network,
     read_assets,
@@ -130,6 +132,37 @@ def test_what_does_not_fit_is_reported_together(tmp_path):
     (path / "ema/net.safetensors").write_bytes(b"x")
     with pytest.raises(ValueError, match="damaged"):
         load_network(path, "net", nn.Linear(2, 3))
+
+
+def test_networks_start_from_another_run_and_additions_from_zero(tmp_path):
+    path = save(tmp_path, 1)
+    assert find_checkpoint(tmp_path) == find_checkpoint(path) == path
+    net = nn.Linear(2, 3)
+    net.camera = nn.Linear(4, 3, bias=False)
+    nn.init.zeros_(net.camera.weight)
+    assert init_networks(path, {"net": net}) == ["net.camera.weight"]
+    assert torch.equal(net.weight, torch.ones(3, 2))
+    assert not net.camera.weight.any()
+
+
+def test_a_start_that_does_not_fit_is_reported_together_and_loads_nothing(tmp_path):
+    path = save(tmp_path, 1)
+    net = nn.Linear(2, 4, bias=False)
+    net.camera = nn.Linear(4, 3, bias=False)
+    net.register_buffer("mean", torch.zeros(2))  # measured, so zero is not as good as nothing
+    before = net.weight.clone()
+    expected = (
+        r"missing net\.camera\.weight; missing net\.mean; missing network critic; net: unexpected bias; "
+        r"net: weight has shape \(3, 2\), expected \(4, 2\)$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        init_networks(path, {"net": net, "critic": nn.Linear(1, 1)})
+    with pytest.raises(ValueError, match="unexpected network net"):
+        init_networks(path, {})
+    assert torch.equal(net.weight, before)
+    (path / "ema/net.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"is damaged: ema/net\.safetensors has 1 bytes"):
+        find_checkpoint(path)
 
 
 def test_a_run_without_weights_says_what_to_do(tmp_path):

@@ -9,9 +9,10 @@ from fake_training import SEED, VALIDATION, FakeLoader, FakeTask
 
 from genworld.ops.random import seed_of
 from genworld.train.checkpoint import CheckpointError, latest_checkpoint, load_network, read_state
+from genworld.train.ema import EMA
 from genworld.train.log import read_losses
 from genworld.train.optim import OptimConfig, ParameterRule, ScheduleConfig
-from genworld.train.state import DivergedError
+from genworld.train.state import DivergedError, changed_keys
 from genworld.train.trainer import TrainConfig, Trainer
 
 FILES = ("optimizer", "weights/net", "weights/critic", "ema/net", "ema/critic")
@@ -146,6 +147,45 @@ def test_validation_and_previews_use_averages_and_disturb_nothing(tmp_path):
     with torch.no_grad():
         total = sum(task(pack, seed_of(SEED, "validation"), 6).loss.item() for pack in VALIDATION)
     assert validated == pytest.approx(total / sum(map(task.units, VALIDATION)), rel=1e-6)
+
+
+def test_a_finished_run_that_is_resumed_validates_no_second_time(tmp_path):
+    settings = config(steps=3, validate_every=2)
+    trainer(tmp_path, settings, validation=VALIDATION).fit()
+    table = (tmp_path / "log/losses.csv").read_bytes()
+    result = trainer(tmp_path, settings, validation=VALIDATION).fit(resume=True)
+    assert (result.status, result.step) == ("finished", 3)
+    assert (tmp_path / "log/losses.csv").read_bytes() == table
+    assert b"3,validation/loss" in table
+    kept = [line for line in table.splitlines(keepends=True) if not line.startswith(b"3,validation")]
+    (tmp_path / "log/losses.csv").write_bytes(b"".join(kept))  # as if it had died before
+    trainer(tmp_path, settings, validation=VALIDATION).fit(resume=True)
+    assert sorted((tmp_path / "log/losses.csv").read_bytes().splitlines()) == sorted(table.splitlines())
+
+
+def test_averages_reach_a_weight_that_stops_changing():
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    ema = EMA({"net": net}, decay=0.9)
+    with torch.no_grad():
+        net.weight.fill_(1.0)
+    gaps = []
+    for count in range(100, 200):
+        ema.update(count)
+        gaps.append(1 - ema.state("net")["weight"].item())
+    assert gaps[9] == pytest.approx(0.9**10, rel=1e-3)
+    assert gaps[-1] < 1e-4
+
+
+def test_changed_keys_name_what_differs():
+    old = {"name": "a", "train": {"max_seconds": 2400, "optim": {"betas": [0.9, 0.99]}}, "gone": 1}
+    new = {"name": "a", "train": {"max_seconds": 6600, "optim": {"betas": [0.9, 0.95]}}, "init": None}
+    assert changed_keys(old, new) == [
+        "train.max_seconds: 2400 -> 6600",
+        "train.optim.betas: [0.9, 0.99] -> [0.9, 0.95]",
+        "gone: 1 -> None",
+    ]
+    assert changed_keys(new, new) == []
 
 
 def test_time_ends_a_run_and_its_schedule(tmp_path):

@@ -45,6 +45,7 @@ def run() -> list[dict]:
         DiTConfig(width=1024, depth=12, num_heads=8) if device == "cuda" else DiTConfig(width=256, depth=4, num_heads=4)
     )
     ours, theirs = build_ours(config).to(device), build_theirs(config).to(device)
+    assert count_weights(ours) == count_weights(theirs), "speeds compare only between networks of one size"
     # On a GPU small grids would measure the launching of kernels: four times the height and width.
     scale = 4 if device == "cuda" else 1
     return [
@@ -75,6 +76,11 @@ def build_theirs(config: DiTConfig) -> Any:
         ffn_dim=config.hidden_width,
         num_layers=config.depth,
     )
+
+
+def count_weights(network: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def make_batch(shapes: Sequence[tuple[int, int, int]], words: Sequence[int], scale: int, device: str) -> Batch:
@@ -114,12 +120,13 @@ def measure(name: str, ours: nn.Module, theirs: nn.Module, batch: Batch, target:
         seconds["ours"].append(_clock(lambda: our_step(ours, batch), batch))
         seconds["theirs"].append(_clock(lambda: their_step(theirs, batch), batch))
     mine, reference = (1 / median(seconds[key][1:]) for key in ("ours", "theirs"))
+    second = "s" if batch.latents[0].is_cuda else "cpu-s"
     return {
         "name": name,
         "ours": mine,
         "reference": reference,
         "ratio": mine / reference,
-        "unit": "train steps/s" if batch.latents[0].is_cuda else "train steps/cpu-s",
+        "unit": f"train steps/{second}, {count_weights(ours) / 1e6:.2f} M weights each",
         "target": f">= {target}",
         "holds": mine / reference >= target,
     }
