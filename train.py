@@ -25,12 +25,15 @@ def main() -> int:
 
     from genworld.experiment import load_experiment, train
     from genworld.pipelines.describe import describe
+    from genworld.train.runtime import leave_world
 
     experiment = load_experiment(args.config, args.overrides)
     if args.dry_run:
         print(describe(experiment))
         return 0
-    return train(experiment, resume=args.resume).exit_code
+    result = train(experiment, resume=args.resume)
+    leave_world()
+    return result.exit_code
 
 
 if __name__ == "__main__":

@@ -158,6 +158,15 @@ def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     return outcome[0]
 
 
+def leave_world() -> None:
+    """Close the connections between processes, at the very end of a program.
+
+    Left to the interpreter's exit, gloo's threads now and then abort a process that has done all its work.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 class StopSignal:
     """Catches SIGTERM, SIGINT and SIGUSR1 for the length of a `with` block; only remembers that one came.
 
