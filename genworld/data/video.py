@@ -98,16 +98,17 @@ class PyAVReader:
         height, width = self._size
         self._limits.check(self._path, read_bytes=len(times) * height * width * 3)
         # numpy asks for huge pages where torch does not: a fresh buffer otherwise costs a tenth of the decoding.
-        frames = torch.from_numpy(np.empty((len(times), height, width, 3), np.uint8))
+        pictures = np.empty((len(times), height, width, 3), np.uint8)
         done: tuple[VideoFrame, int] | None = None
         with _media_errors(self._path):
             for index in sorted(range(len(times)), key=times.__getitem__):
                 frame = self._frame_at(times[index])
                 if done is not None and done[0] is frame:
-                    frames[index] = frames[done[1]]
+                    pictures[index] = pictures[done[1]]
                 else:
-                    self._convert(frame, frames[index])
+                    self._convert(frame, pictures[index])
                     done = frame, index
+        frames = torch.from_numpy(pictures)
         frames = torch.rot90(frames, self._rotation // 90, dims=(1, 2)) if self._rotation else frames
         return resize(frames.contiguous(), *self._shape)
 
@@ -192,7 +193,7 @@ class PyAVReader:
         assert frame is not None  # it was there when the file was opened
         self._start_at(frame)
 
-    def _convert(self, frame: VideoFrame, out: UInt8[Tensor, "H W 3"]) -> None:
+    def _convert(self, frame: VideoFrame, out: UInt8[np.ndarray, "H W 3"]) -> None:
         time = (_pts(frame) - self._first) * self._tick
         if frame.is_corrupt:
             raise MediaError(f"{self._path}: the frame at {time:.3f} s is damaged: restore or encode the file again")
@@ -202,7 +203,7 @@ class PyAVReader:
         rgb = self._reformat.reformat(frame, format="rgb24", threads=1)
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        np.copyto(out.numpy(), rows[:, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3))
+        np.copyto(out, rows[:, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3))
 
 
 def _pts(frame: VideoFrame) -> int:
