@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genworld.models.condition import RAY_WIDTH, PackedText, PackedVideo
 from genworld.nn.attention import CrossAttention, SelfAttention
-from genworld.nn.embed import LevelEmbedding
+from genworld.nn.embed import LevelEmbedding, RayEmbedding
 from genworld.nn.mlp import MLP, Activation
 from genworld.nn.modulation import LevelRuns, add_gated, find_runs, modulate
 from genworld.nn.norm import LayerNorm, layer_norm
@@ -159,7 +159,7 @@ class VideoDiT(nn.Module):
         self.modulation = nn.Linear(config.width, 6 * config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head = Head(config, self.patch_width)
-        self.camera_in = nn.Linear(RAY_WIDTH, config.width, bias=False) if config.camera else None
+        self.camera_in = RayEmbedding(config.width) if config.camera else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -171,7 +171,7 @@ class VideoDiT(nn.Module):
                     nn.init.zeros_(module.bias)
         zero: list[nn.Linear] = [self.modulation, self.head.out]
         if self.camera_in is not None:
-            zero.append(self.camera_in)  # so that a model which learns about cameras late begins where it was
+            zero.append(self.camera_in.out)
         for block in self.blocks:
             assert isinstance(block, Block)
             zero.append(block.cross_attention.out)  # has no gate that could start at zero
@@ -203,7 +203,7 @@ class VideoDiT(nn.Module):
         x = self.patch_in(video.tokens.to(dtype)).to(dtype)
         if self.camera_in is not None:
             # Also where no ray is known, which adds nothing: the weights then belong to every step, as DDP wants it.
-            rays = x.new_zeros(len(x), RAY_WIDTH) if video.rays is None else video.rays.to(dtype)
+            rays = x.new_zeros(len(x), RAY_WIDTH) if video.rays is None else video.rays
             x = x + self.camera_in(rays).to(dtype)
         for block in self.blocks:
             if self.config.checkpointing and torch.is_grad_enabled():
@@ -232,7 +232,7 @@ class VideoDiT(nn.Module):
         block = tokens * width * (6 * width + 2 * hidden) + words * 2 * width**2 + 2 * scores * width
         ends = 2 * tokens * width * self.patch_width + words * width * (self.text_width + width)
         if self.camera_in is not None:
-            ends += tokens * RAY_WIDTH * width
+            ends += tokens * self.camera_in.out.in_features * width
         level = videos * width * (self.level_in.num_sinusoids + width + 6 * width)
         return 2 * (self.config.depth * block + ends + level)
 

@@ -140,14 +140,14 @@ def rays_for(video, known=1.0, seed=0):
 def test_a_fresh_camera_changes_nothing_and_can_learn():
     torch.manual_seed(0)
     with_camera = VideoDiT(DiTConfig(width=64, depth=2, num_heads=2, camera=True), CHANNELS, 2, TEXT_WIDTH)
-    assert (with_camera.camera_in.weight == 0).all()
+    assert (with_camera.camera_in.out.weight == 0).all()
     model = tiny_dit(mlp_width=None)
     missing, unexpected = with_camera.load_state_dict(model.state_dict(), strict=False)
-    assert (missing, unexpected) == (["camera_in.weight"], [])
+    assert (missing, unexpected) == (["camera_in.out.weight"], [])
     video, text = condition(*inputs())
     out = with_camera(replace(video, rays=rays_for(video)), text)
     assert torch.equal(out, model(video, text))
-    assert gradients(with_camera, [out])["camera_in.weight"].abs().min() > 0
+    assert gradients(with_camera, [out])["camera_in.out.weight"].abs().min() > 0
 
 
 def test_rays_move_their_own_video_only():
@@ -168,7 +168,7 @@ def test_unknown_rays_are_no_rays():
     video, text = condition(*inputs())
     out = model(video, text)
     assert torch.equal(out, model(replace(video, rays=rays_for(video, known=0.0)), text))
-    assert (gradients(model, [out])["camera_in.weight"] == 0).all()
+    assert (gradients(model, [out])["camera_in.out.weight"] == 0).all()
 
 
 def test_rays_are_refused_where_they_cannot_be_used():
