@@ -182,15 +182,39 @@ def encode_known(
     return vae.to_latents(pixels[None])[0].float()
 
 
-def paste(video: Float[Tensor, "3 F H W"], given: Sequence[Given]) -> Float[Tensor, "3 F H W"]:
-    """The video with the pixels that were given to be kept (strength 1) in place of what was made there."""
+def paste(video: Float[Tensor, "3 F H W"], given: Sequence[Given], reach: int = 0) -> Float[Tensor, "3 F H W"]:
+    """The video with the pixels that were given to be kept (strength 1) in place of what was made there.
+
+    Args:
+        video: what was made.
+        given: what is known of it.
+        reach: how many pixels beyond a kept region what was made is led over to it, so that no seam shows.
+    """
     video = video.clone()
-    for each in given:
-        if each.strength == 1:
-            frames = video[:, each.first : each.first + each.num_frames]
-            pixels = each.pixels.to(video)
-            frames.copy_(pixels if each.known is None else torch.where(each.known.to(video.device), pixels, frames))
+    kept = [
+        (video[:, each.first : each.first + each.num_frames], each.pixels.to(video), each.known)
+        for each in given
+        if each.strength == 1
+    ]
+    for frames, pixels, known in kept:
+        if known is not None and reach > 1:
+            frames.add_(_offset(frames, pixels, known.to(video.device), reach)).clamp_(-1, 1)
+    for frames, pixels, known in kept:
+        frames.copy_(pixels if known is None else torch.where(known.to(video.device), pixels, frames))
     return video
+
+
+def _offset(
+    made: Float[Tensor, "3 n H W"], kept: Float[Tensor, "3 n H W"], known: Bool[Tensor, "n H W"], reach: int
+) -> Float[Tensor, "3 n H W"]:
+    """By how much what was made is off at the edge of what is kept: all of it there, nothing from `reach` pixels on."""
+    weight = known.to(made)[None]
+    total = torch.cat([(kept - made) * weight, weight])
+    for _ in range(2):  # two boxes of half the reach make a triangle of all of it
+        side = 2 * (reach // 2) + 1
+        total = F.avg_pool2d(total, side, stride=1, padding=side // 2, count_include_pad=False)
+    near = total[3:]
+    return total[:3] / near.clamp_min(1e-6) * (2 * near).clamp_max(1)
 
 
 def mix(

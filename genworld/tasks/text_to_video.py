@@ -320,7 +320,8 @@ class TextToVideo(Task):
         whole = [
             x if layout is None else self._clean(x, layout) for x, (_, _, layout) in zip(latents, videos, strict=True)
         ]
-        return [paste(x, request.given) for x, request in zip(self.decode(whole), requests, strict=True)]
+        reach = self.grid.size_multiple // 2  # as far as the margin that was made although it is known, on average
+        return [paste(x, request.given, reach) for x, request in zip(self.decode(whole), requests, strict=True)]
 
     def _begin(self, request: Request, num_steps: int) -> tuple[list[Piece], Float[Tensor, "steps L"], Layout | None]:
         """The pieces of a video before the first step, the times of all their tokens, and what is given."""
