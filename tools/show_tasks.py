@@ -54,7 +54,7 @@ def edit(make: VideoGenerator, cases: list[Case]) -> Shown:
     """Real clips in another colour, near to the clip and far from it."""
     from genworld.pipelines.verbs import edit
 
-    for case in cases[:3]:
+    for case in _moving(cases)[:3]:
         clip = _clip(make, case)
         yield clip, f"given: {case.text}"
         for strength in (0.6, 0.3):
@@ -66,7 +66,7 @@ def outpaint(make: VideoGenerator, cases: list[Case]) -> Shown:
     from genworld.pipelines.verbs import outpaint
     from genworld.types import Clip
 
-    for case in cases[:4]:
+    for case in _moving(cases)[:4]:
         clip = _clip(make, case)
         side = clip.shape.width // 8
         middle = Clip(clip.pixels[..., side:-side, side:-side], clip.fps)
@@ -111,6 +111,10 @@ SHEETS: dict[str, tuple[Callable[[VideoGenerator, list[Case]], Shown], int, int]
     "long": (long, 1, 12),
 }
 """How a sheet is made, its columns, and the frames shown of each clip."""
+
+
+def _moving(cases: list[Case]) -> list[Case]:
+    return [case for case in cases if case.moves]
 
 
 def _clip(make: VideoGenerator, case: Case) -> Clip:
