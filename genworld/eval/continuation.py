@@ -57,6 +57,24 @@ def made_psnr(real: Float[Tensor, "3 F H W"], video: Float[Tensor, "3 F H W"], g
     return psnr(real[None, :, made], video[None, :, made]).item()
 
 
+def seam_step(video: Float[Tensor, "3 F H W"], known: Bool[Tensor, "F H W"]) -> float:
+    """Mean step between neighbouring pixels (in time, rows, columns) of which one was given and one made.
+
+    In units of the range [-1, 1] of pixels. To be compared with the same steps of the real video: a seam is more.
+
+    Raises:
+        ValueError: everything is given or nothing, so that there is no seam.
+    """
+    total, count = 0.0, 0
+    for axis in range(3):
+        edge = known.diff(dim=axis)
+        steps = video.diff(dim=axis + 1).abs().mean(0)
+        total, count = total + float(steps[edge].sum()), count + int(edge.sum())
+    if not count:
+        raise ValueError("there is no seam where everything or nothing is given")
+    return total / count
+
+
 @dataclass(frozen=True)
 class PositionError:
     """How far an object is from where it should be.

@@ -25,6 +25,7 @@ from genworld.eval.continuation import (
     pixel_centres,
     position_error,
     repeat_nearest,
+    seam_step,
 )
 from genworld.eval.palette import track_object
 from genworld.flow.guidance import GuidanceConfig
@@ -97,6 +98,7 @@ class TaskJudge:
             "ruler_error": _mean([ruler_error(case.path, truth) for case, truth in zip(cases, truths, strict=True)]),
             "methods": {label: each.record for label, each in methods.items()},
             "against": compare(methods, (REPEAT, FADE), groups),
+            "seam": seams(made, real, [given.view(-1, 1, 1).expand(pixels.shape[1:]) for pixels in real]),
         }
         shown = [torch.where(given.view(1, -1, 1, 1), pixels, 0.0) for pixels in real]
         columns = {"given": shown, "real": real, **{label: videos[label] for label in (OURS, REPEAT, FADE)}}
@@ -120,6 +122,7 @@ class TaskJudge:
             "restored": shows(made, hidden, colours),
             "other_colour_asked_and_shown": shows(other, hidden, other_colours),
             "ceiling": shows(again, hidden, colours),
+            "seam": seams(made, real, [~box for box in hidden]),
         }
         shown = [torch.where(box, 0.0, pixels) for pixels, box in zip(real, hidden, strict=True)]
         columns = {"given": shown, "real": real, OURS: made, "another colour asked": other}
@@ -341,6 +344,20 @@ def shows(
     return {"part": _mean(found), "num": len(found), "clips": found}
 
 
+def seams(
+    made: Sequence[Float[Tensor, "3 F H W"]],
+    real: Sequence[Float[Tensor, "3 F H W"]],
+    known: Sequence[Bool[Tensor, "F H W"]],
+) -> dict[str, Any]:
+    """Steps from what was given to what was made, beside the same steps of the real clips; see `seam_step`."""
+    steps = {
+        label: [seam_step(video, part) for video, part in zip(videos, known, strict=True)]
+        for label, videos in (("made", made), ("real", real))
+    }
+    means = {f"{label}_mean": _mean(each) for label, each in steps.items()}
+    return {**means, "ratio": means["made_mean"] / max(means["real_mean"], 1e-6), **steps}
+
+
 def ruler_error(path: Float[np.ndarray, "F 2"], seen: Float[np.ndarray, "F 2"]) -> float:
     """Mean distance in pixels between an object's exact path and where the tracker sees it."""
     return float(np.nanmean(np.linalg.norm(path - seen, axis=1)))
@@ -352,10 +369,16 @@ def _mean(values: Sequence[float]) -> float:
 
 def lines(record: dict[str, Any]) -> list[str]:
     """The numbers of a task for people."""
-    if "restored" in record:
-        parts = {name.replace("_", " "): each["part"] for name, each in record.items()}
-        return [f"  {name:<28} {part:.2f} of {record['restored']['num']} clips" for name, part in parts.items()]
     found = []
+    if "seam" in record:
+        seam = record["seam"]
+        found.append(
+            f"  steps from given to made {seam['made_mean']:.4f}, of the real clips {seam['real_mean']:.4f}: "
+            f"times {seam['ratio']:.2f}"
+        )
+    if "restored" in record:
+        parts = {name.replace("_", " "): each["part"] for name, each in record.items() if "part" in each}
+        return found + [f"  {name:<28} {part:.2f} of {record['restored']['num']} clips" for name, part in parts.items()]
     for row in record["against"]:
         verdict = "better" if row["beats"] else "worse"
         verdict += "" if row["excludes_zero"] else ", but the interval holds 0"

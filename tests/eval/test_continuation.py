@@ -12,6 +12,7 @@ from genworld.eval.continuation import (
     pixel_centres,
     position_error,
     repeat_nearest,
+    seam_step,
 )
 from genworld.eval.palette import track_object
 from genworld.world.objects import PALETTE
@@ -179,3 +180,16 @@ def test_bad_questions() -> None:
         paired_difference([1.0], [])
     with pytest.raises(ValueError, match="no finite difference"):
         paired_difference([math.nan], [1.0])
+
+
+def test_a_seam_is_the_step_from_given_to_made() -> None:
+    video = torch.zeros(3, 2, 2, 3)
+    video[..., 2] = 0.5  # a step between columns 1 and 2
+    video[:, 1] += 0.25  # and one between the frames
+    columns = torch.tensor([True, True, False]).expand(2, 2, 3)
+    assert seam_step(video, columns) == pytest.approx(0.5)
+    frames = torch.tensor([True, False])[:, None, None].expand(2, 2, 3)
+    assert seam_step(video, frames) == pytest.approx(0.25)
+    assert seam_step(video, ~frames) == seam_step(video, frames)
+    with pytest.raises(ValueError, match="no seam"):
+        seam_step(video, torch.ones(2, 2, 3, dtype=torch.bool))
