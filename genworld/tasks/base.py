@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.data.reading import readable
-from genworld.types import ClipSource, Pack, Pick, TokenGrid
+from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,12 @@ class TaskOutput:
 
     `loss` and every entry of `logs` are *sums* over `Task.units(pack)`; the trainer divides by the number of units in
     the whole optimiser step over all ranks, so that a rank with few units does not weigh as much as one with many.
+    A log that is a sum over some of them only has its own number of units in `units`, and is divided by that.
     """
 
     loss: Tensor
     logs: Mapping[str, Tensor] = field(default_factory=dict)
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 class Task(nn.Module):
@@ -33,11 +37,14 @@ class Task(nn.Module):
         prepare_clips: how many picks `prepare` wants to see.
         leaves_out_parameters: whether the loss of some step may not depend on some parameter (a discriminator before
             its phase, an encoder that is frozen after it): several processes then have to look for them.
+        whole_steps: whether the loss compares all samples of a step with one another, and so is no sum over packs:
+            each process then takes one pack a step.
     """
 
     grid: TokenGrid
     prepare_clips: int = 256
     leaves_out_parameters: bool = False
+    whole_steps: bool = False
 
     def units(self, pack: Pack) -> int:
         """How many units (latent tokens, pixels, answers) `forward(pack)` sums its losses over."""
@@ -91,3 +98,11 @@ class PickedPixels:
 
     def __iter__(self) -> Iterator[Float[Tensor, "3 F H W"]]:
         return (sample.need_pixels() for sample in readable(self.source, self.picks))
+
+
+def group_by_shape(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """Samples whose pixels have the same shape, together; groups and members in order of appearance."""
+    groups: Mapping[torch.Size, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.need_pixels().shape].append(sample)
+    return list(groups.values())

@@ -13,6 +13,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genworld.flow.bins import bin_times, sums_by_bin
 from genworld.flow.guidance import GuidanceConfig, guided
 from genworld.flow.rectified import FlowConfig, interpolate, sample_time, token_times
 from genworld.flow.rectified import velocity as velocity_of
@@ -172,7 +173,10 @@ class TextToVideo(Task):
         return sum(self.grid.num_tokens(sample.shape) for sample in pack)
 
     def forward(self, pack: Pack, seed: int, step: int) -> TaskOutput:
-        """Squared error of the predicted velocity: mean over a token's channels, summed over the tokens to be made."""
+        """Squared error of the predicted velocity: mean over a token's channels, summed over the tokens to be made.
+
+        In evaluation mode, `flow_losses` are logged too, by shape and bin of time.
+        """
         latents = self.latents(pack)
         noises = [normal(x.shape, seed, "noise", item.position).to(x) for x, item in zip(latents, pack, strict=True)]
         inputs = [self._training_input(*each, seed) for each in zip(latents, noises, pack, strict=True)]
@@ -183,7 +187,42 @@ class TextToVideo(Task):
             ends = zip(video.segments.lengths, main.lengths, strict=True)
             predicted = predicted[torch.cat([torch.arange(length) < own for length, own in ends]).to(predicted.device)]
         error = (predicted.float() - target).square().mean(-1)
-        return TaskOutput((error * torch.cat([made for _, made in inputs])).sum())
+        loss = (error * torch.cat([made for _, made in inputs])).sum()
+        if self.training:
+            return TaskOutput(loss)
+        shapes = [item.shape for item in pack]
+        tokens = [self.grid.num_tokens(shape) for shape in shapes]
+        return TaskOutput(loss, *sums_by_bin(self.flow_losses(pack, seed, latents), shapes, tokens))
+
+    @torch.no_grad()
+    def flow_losses(
+        self, samples: Iterable[Sample], seed: int, latents: Sequence[Float[Tensor, "C T H W"]] | None = None
+    ) -> Float[Tensor, "n bins"]:
+        """Squared error of the velocity of each clip, at one time in each bin (see `genworld.flow.bins`).
+
+        As in sampling from a caption: text is told, nothing is given, and the camera is not known.
+
+        Args:
+            samples: clips of any shapes.
+            seed: of times and noise, together with the clips' positions.
+            latents: of the clips, if they are at hand.
+        """
+        samples = list(samples)
+        latents = self.latents(samples) if latents is None else latents
+        text = self._text(samples, [False] * len(samples))
+        times = torch.stack([bin_times(seed, item.position) for item in samples]).to(latents[0])
+        losses = []
+        for i in range(times.shape[1]):
+            clips = list(zip(samples, latents, times[:, i], strict=True))
+            noises = [normal(x.shape, seed, "flow noise", item.position, i).to(x) for item, x, _ in clips]
+            pieces = [
+                self._pieces(Request(item.text, item.shape), interpolate(x, noise, t), t, None, ())
+                for (item, x, t), noise in zip(clips, noises, strict=True)
+            ]
+            target, segments = pack_ragged([patchify(v, self.config.patch) for v in map(velocity_of, latents, noises)])
+            error = (self.dit(pack_video(pieces, self.grid), text).float() - target).square().mean(-1)
+            losses.append(torch.stack([each.mean() for each in unpack_ragged(error, segments)]))
+        return torch.stack(losses, dim=1)
 
     def _training_input(
         self, x: Float[Tensor, "C T H W"], noise: Float[Tensor, "C T H W"], item: Sample, seed: int
@@ -260,7 +299,11 @@ class TextToVideo(Task):
 
     def _training_text(self, items: Pack, seed: int) -> PackedText:
         dropped = [bool(uniform((), seed, "drop", item.position) < self.config.drop_text) for item in items]
-        if items.samples[0].text_features is None:
+        return self._text(items.samples, dropped)
+
+    def _text(self, items: Sequence[Sample], dropped: Sequence[bool]) -> PackedText:
+        """Features of the captions, those that are dropped being empty."""
+        if items[0].text_features is None:
             return self.text.encode(["" if drop else item.text for drop, item in zip(dropped, items, strict=True)])
         empty = self.text.encode([""]).features
         features = [

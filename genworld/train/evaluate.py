@@ -16,7 +16,7 @@ from genworld.ops.random import seed_of
 from genworld.tasks.base import Task
 from genworld.train import dtensor, runtime
 from genworld.train.ema import EMA
-from genworld.train.state import mean_by_name
+from genworld.train.state import OWN_UNITS, mean_by_name
 from genworld.types import Pack
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 class TaskLosses(nn.Module):
     """The task as DDP and FSDP2 want it: one module whose forward returns tensors in plain containers.
 
-    The sums are `loss` and the task's logs. The global random generators are seeded first, from what is computed and
-    not from what was before, so that even a task with dropout is resumed exactly.
+    The sums are `loss`, the task's logs, and as `NAME#units` the units of those that have their own. The global random
+    generators are seeded first, from what is computed and not from what was before, so that even a task with dropout is
+    resumed exactly.
     """
 
     def __init__(self, task: Task) -> None:
@@ -39,7 +40,9 @@ class TaskLosses(nn.Module):
         runtime.seed_everything(seed, "forward", step if self.training else 0, *positions)
         output = self.task(pack, seed, step)
         assert "loss" not in output.logs, "the name 'loss' is taken"
-        return {"loss": output.loss, **{name: value.detach() for name, value in output.logs.items()}}
+        logs = {name: value.detach() for name, value in output.logs.items()}
+        units = {f"{name}{OWN_UNITS}": output.loss.new_tensor(count) for name, count in output.units.items()}
+        return {"loss": output.loss, **logs, **units}
 
 
 class Evaluator:

@@ -148,24 +148,29 @@ def read_losses(path: Path) -> list[tuple[int, str, float]]:
 
 
 def draw_losses(table: Path, picture: Path) -> Path:
-    """Draw `losses.csv`: a panel for the loss, and one for each other named loss, training and validation together."""
+    """Draw `losses.csv`: a panel for the loss, and one for each other named loss, training and validation together.
+
+    Names of several parts, as `validation/a/b` and `validation/a/c`, share a panel `a`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {"loss": {}}
     for step, name, value in read_losses(table):
-        split, _, term = name.rpartition("/")
+        split, _, term = name.partition("/")
         if split in ("train", "validation"):
-            panels.setdefault(term, {}).setdefault(split, []).append((step, value))
+            panel, _, part = term.rpartition("/")
+            line = f"{split} {part}" if panel else split
+            panels.setdefault(panel or part, {}).setdefault(line, []).append((step, value))
     figure = Figure(figsize=(5.5 * min(len(panels), 3), 3.6 * -(-len(panels) // 3)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(-(-len(panels) // 3), min(len(panels), 3), squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, (term, lines) in zip(grid.flat, panels.items(), strict=False):
-        for split, points in lines.items():
+        for line, points in lines.items():
             steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, label=split, linewidth=1, marker="." if len(points) < 30 else None)
+            axes.plot(steps, values, label=line, linewidth=1, marker="." if len(points) < 30 else None)
         axes.set_title(term, fontsize="medium")
         axes.set_xlabel("step")
         if axes.lines:

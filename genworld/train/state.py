@@ -14,6 +14,9 @@ from torch import Tensor
 from genworld.train.checkpoint import has_checkpoint
 from genworld.types import Pack
 
+OWN_UNITS = "#units"
+"""Ends the name of how many units a sum of that name is over, where that is not all of them."""
+
 
 class Loader(Protocol):
     """Where packs come from: an endless order that can be entered anywhere."""
@@ -97,6 +100,12 @@ class Step:
 
 
 def mean_by_name(sums: Sequence[Mapping[str, float]], units: float) -> dict[str, float]:
-    """Add up by name over ranks, which need not all know the same names, and divide."""
+    """Add up by name over ranks, which need not all know the same names, and divide.
+
+    Args:
+        sums: of each rank; with `name#units` beside `name` for those that have units of their own.
+        units: of all others.
+    """
     names = sorted({name for part in sums for name in part})
-    return {name: sum(part.get(name, 0.0) for part in sums) / units for name in names}
+    totals = {name: sum(part.get(name, 0.0) for part in sums) for name in names}
+    return {name: totals[name] / totals.get(name + OWN_UNITS, units) for name in names if not name.endswith(OWN_UNITS)}
