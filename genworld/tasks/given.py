@@ -210,11 +210,16 @@ def _offset(
     """By how much what was made is off at the edge of what is kept: all of it there, nothing from `reach` pixels on."""
     weight = known.to(made)[None]
     total = torch.cat([(kept - made) * weight, weight])
-    for _ in range(2):  # two boxes of half the reach make a triangle of all of it
-        side = 2 * (reach // 2) + 1
-        total = F.avg_pool2d(total, side, stride=1, padding=side // 2, count_include_pad=False)
-    near = total[3:]
-    return total[:3] / near.clamp_min(1e-6) * (2 * near).clamp_max(1)
+    rows, columns = (_triangles(size, reach).to(made) for size in made.shape[2:])
+    total = rows @ total @ columns
+    near, all_around = total[3:], rows.sum(1)[:, None] * columns.sum(0)
+    return total[:3] / near.clamp_min(1e-6) * (2 * near / all_around).clamp_max(1)
+
+
+def _triangles(size: int, reach: int) -> Float[Tensor, "size size"]:
+    """Weights that fall from each place to nothing `reach` places from it."""
+    places = torch.arange(size)
+    return (reach - (places[:, None] - places).abs()).clamp_min(0).float()
 
 
 def mix(
