@@ -89,7 +89,8 @@ class CLIPScore(PerVideo):
     - `clipsim[NAME]`: the mean over videos of the mean cosine over their frames (GODIVA, Make-A-Video);
     - `frame_consistency[NAME]`: the mean over videos of the mean cosine of each frame with the next.
 
-    By video: `cosine`, `num_frames` and, of two frames and more, `consistency`.
+    Without prompts there is the last one only. By video: `num_frames`, with prompts `cosine`, and of two frames and
+    more `consistency`; `other` if there are prompts of others.
 
     Args:
         encoder: of images and texts.
@@ -98,7 +99,7 @@ class CLIPScore(PerVideo):
     """
 
     def __init__(self, encoder: ImageTextEncoder, name: str, frames_at_once: int = 64) -> None:
-        super().__init__(("cosine", "num_frames", "consistency"))
+        super().__init__(("cosine", "num_frames", "consistency", "other"))
         self.encoder = encoder
         self.name = name
         self.frames_at_once = frames_at_once
@@ -106,20 +107,23 @@ class CLIPScore(PerVideo):
     def update(
         self,
         pixels: Float[Tensor, "B 3 F H W"],
-        texts: Sequence[str],
+        texts: Sequence[str] | None,
         positions: Sequence[int] | None = None,
+        others: Sequence[str] | None = None,
     ) -> None:
         """Add videos in [-1, 1] and their prompts.
 
         Args:
             pixels: of videos of one shape.
-            texts: a prompt for each.
+            texts: a prompt for each, or None where there are none.
+            others: prompts of other videos: how like they are, `other` by video, is what a score is worth that came
+                about by chance.
             positions: see `PerVideo.keep`.
 
         Raises:
             ValueError: there are more or fewer prompts than videos, or features are not finite.
         """
-        if len(texts) != len(pixels):
+        if texts is not None and len(texts) != len(pixels):
             raise ValueError(f"{len(pixels)} videos need as many prompts, got {len(texts)}")
         if isinstance(self.encoder, nn.Module) and self.encoder.training:
             raise ValueError(f"the encoder {self.name} is in training mode, where it may be random: call its eval()")
@@ -127,23 +131,29 @@ class CLIPScore(PerVideo):
         with torch.no_grad():
             parts = rearrange(pixels, "b c f h w -> (b f) c h w").split(self.frames_at_once)
             each = torch.cat([self.encoder.encode_images(part) for part in parts])
-            prompts = self.encoder.encode_texts(texts)
+            told = {"cosine": texts, "other": others}
+            prompts = {name: self.encoder.encode_texts(words) for name, words in told.items() if words is not None}
         frames = F.normalize(rearrange(each.double(), "(b f) d -> b f d", b=num_videos), dim=-1)
-        cosines = (frames * F.normalize(prompts.double(), dim=-1)[:, None]).sum(dim=-1)
-        values = {"cosine": cosines.mean(dim=1), "num_frames": cosines.new_full((num_videos,), num_frames)}
+        values = {"num_frames": frames.new_full((num_videos,), num_frames)}
+        for name, features in prompts.items():
+            values[name] = (frames * F.normalize(features.double(), dim=-1)[:, None]).sum(dim=-1).mean(dim=1)
         if num_frames > 1:
             values["consistency"] = (frames[:, 1:] * frames[:, :-1]).sum(dim=-1).mean(dim=1)
         self.keep(values, positions)
 
     def compute(self) -> dict[str, Tensor]:
-        """The three by name; `frame_consistency` only if a video has two frames.
+        """Those of the three that there is something to say of, by name.
 
         Raises:
             ValueError: there are no videos, or two have the same position.
         """
         table = self.table()
-        over_frames = (table["cosine"] * table["num_frames"]).sum() / table["num_frames"].sum()
-        result = {"clip_score": (100 * over_frames).clamp_min(0), "clipsim": table["cosine"].mean()}
+        result = {}
+        if "cosine" in table:
+            told = ~table["cosine"].isnan()
+            cosines, num_frames = table["cosine"][told], table["num_frames"][told]
+            result["clip_score"] = (100 * (cosines * num_frames).sum() / num_frames.sum()).clamp_min(0)
+            result["clipsim"] = cosines.mean()
         if "consistency" in table:
             result["frame_consistency"] = table["consistency"].nanmean()
         return {f"{kind}[{self.name}]": value.float() for kind, value in result.items()}

@@ -27,6 +27,8 @@ Encoder = Callable[[Float[Tensor, "B 3 F H W"]], Float[Tensor, "B D"]]
 Covariance = Literal["biased", "unbiased"]
 """Whether scatter is divided by N (StyleGAN-V, cd-FVD) or by N - 1 (TF-GAN, VideoGPT); 6 % of the distance at 16 clips,
 0.04 % at 2,048."""
+NUM_GROUPS = 8
+"""In which moments are kept, so that the distance without each of them shows how much chance there is in it."""
 _ENOUGH = 5  # samples per feature from which the estimate of the bias is right within 10 %
 
 
@@ -158,9 +160,10 @@ def finite_sample_bias(cov: Float[Tensor, "D D"], num_a: int, num_b: int) -> Flo
 class FeatureDistance(Metric):
     """What distances between sets of videos have in common: moments of real and of generated features, and a report.
 
-    Memory does not grow with the number of videos. Real videos are kept in two halves, by even and odd positions, so
-    that the distance of real from real always stands beside the other. Being of halves, it has twice as much of what
-    sampling alone adds, where there are as many generated videos as real ones.
+    Memory does not grow with the number of videos. Moments are kept in `NUM_GROUPS` groups by position. Those of the
+    real videos at even and at odd positions make two halves, so that the distance of real from real always stands
+    beside the other. Being of halves, it has twice as much of what sampling alone adds, where there are as many
+    generated videos as real ones. Leaving out one group after another gives an interval (see `jackknife`).
 
     Args:
         encoder: from pixels to features, in evaluation mode.
@@ -169,9 +172,9 @@ class FeatureDistance(Metric):
     """
 
     full_state_update = False
-    real_even: Tensor
-    real_odd: Tensor
+    real: Tensor
     generated: Tensor
+    unplaced: Tensor
     smallest: Tensor
     largest: Tensor
 
@@ -180,8 +183,10 @@ class FeatureDistance(Metric):
         self.encoder = encoder
         self.num_features = num_features
         self.name = name
-        for side in ("real_even", "real_odd", "generated"):
-            self.add_state(side, empty_moments(num_features), dist_reduce_fx=merge_moments)
+        for side in ("real", "generated"):
+            groups = empty_moments(num_features).repeat(NUM_GROUPS, 1, 1)
+            self.add_state(side, groups, dist_reduce_fx=_merge_groups)
+        self.add_state("unplaced", torch.tensor(0), dist_reduce_fx="sum")
         extreme = torch.full((4,), torch.inf, dtype=torch.float64)
         self.add_state("smallest", extreme, dist_reduce_fx="min")
         self.add_state("largest", -extreme, dist_reduce_fx="max")
@@ -190,6 +195,16 @@ class FeatureDistance(Metric):
     def title(self) -> str:
         """The name of the number in the result."""
         raise NotImplementedError
+
+    @property
+    def num_real(self) -> int:
+        """How many real videos were added."""
+        return int(self.real[:, 0, 0].sum())
+
+    @property
+    def num_generated(self) -> int:
+        """How many generated videos were added."""
+        return int(self.generated[:, 0, 0].sum())
 
     def distance(self, real: Float[Tensor, "1+D 1+D"], other: Float[Tensor, "1+D 1+D"]) -> Float[Tensor, ""]:
         """Between two sets of features, given by their moments."""
@@ -209,7 +224,8 @@ class FeatureDistance(Metric):
             pixels: in [-1, 1].
             real: whether they are real or generated.
             fps: their frame rate; all videos of a comparison must share one rate and size.
-            positions: of real videos in their data set, whatever process sees them: they decide which half is whose.
+            positions: of the videos in their set, whatever process sees them: they decide which group is whose. Real
+                videos need them; without those of generated ones there is no interval.
 
         Raises:
             ValueError: pixels or features are not as expected, or positions are missing.
@@ -218,38 +234,52 @@ class FeatureDistance(Metric):
         shape = torch.tensor([*pixels.shape[2:], fps], dtype=torch.float64, device=features.device)
         self.smallest = torch.minimum(self.smallest, shape)
         self.largest = torch.maximum(self.largest, shape)
-        if not real:
-            self._add("generated", features)
-            return
-        if positions is None or len(positions) != len(pixels):
-            raise ValueError(f"{len(pixels)} real videos need their positions in the data set, got {positions}")
-        odd = torch.tensor([position % 2 == 1 for position in positions], device=features.device)
-        self._add("real_even", features[~odd])
-        self._add("real_odd", features[odd])
+        if positions is not None and len(positions) != len(pixels):
+            raise ValueError(f"{len(pixels)} videos need as many positions in their data set, got {positions}")
+        if positions is None:
+            if real:
+                raise ValueError(f"{len(pixels)} real videos need their positions in the data set, got None")
+            self.unplaced = self.unplaced + len(pixels)
+        groups = torch.tensor(positions if positions is not None else [0] * len(pixels)) % NUM_GROUPS
+        side = self.real.clone() if real else self.generated.clone()
+        for group in groups.unique().tolist():
+            mine = moments_of(features[groups.to(features.device) == group])
+            side[group] = merge_moments(torch.stack([side[group], mine]))
+        setattr(self, "real" if real else "generated", side)
 
     def compute(self) -> dict[str, Any]:
         """The distance under `title`, and under `title/…` that of real from real and what they are of.
 
+        `title/left_out` are the distances without each of the groups, where every video has a position and enough are
+        left.
+
         Raises:
             ValueError: there are too few videos, or they are not of one shape and frame rate.
         """
-        halves = self.real_even, self.real_odd
+        halves = merge_moments(self.real[0::2]), merge_moments(self.real[1::2])
         counts = [count_of(half) for half in halves]
-        real, num_generated = merge_moments(torch.stack(halves)), count_of(self.generated)
-        if min(counts) < 2 or num_generated < 2:
+        if min(counts) < 2 or self.num_generated < 2:
             raise ValueError(
                 f"{self.title} needs at least 2 generated videos and 2 real ones at even and at odd positions, got "
-                f"{num_generated} and {counts[0]} and {counts[1]}"
+                f"{self.num_generated} and {counts[0]} and {counts[1]}"
             )
+        real, generated = merge_moments(self.real), merge_moments(self.generated)
         report = {
-            "": self.distance(real, self.generated),
+            "": self.distance(real, generated),
             "/real_against_real": self.distance(*halves),
             "/num_real": sum(counts),
-            "/num_generated": num_generated,
+            "/num_generated": self.num_generated,
             "/num_features": self.num_features,
             "/clips": self._shape(),
-        }
+        } | self._left_out()
         return {f"{self.title}{part}": value for part, value in (report | self._details(real)).items()}
+
+    def _left_out(self) -> dict[str, Any]:
+        if self.unplaced or min(self.num_real, self.num_generated) < 2 * NUM_GROUPS:
+            return {}
+        rest = [[i for i in range(NUM_GROUPS) if i != left] for left in range(NUM_GROUPS)]
+        parts = [self.distance(merge_moments(self.real[i]), merge_moments(self.generated[i])) for i in rest]
+        return {"/left_out": torch.stack(parts)}
 
     def _details(self, real: Tensor) -> dict[str, Any]:
         """What else a reader of the number has to know."""
@@ -263,9 +293,6 @@ class FeatureDistance(Metric):
                 f"{high}: bring them to one shape first"
             )
         return str(low)
-
-    def _add(self, side: str, features: Tensor) -> None:
-        setattr(self, side, merge_moments(torch.stack([getattr(self, side), moments_of(features)])))
 
     def _encode(self, pixels: Tensor) -> Tensor:
         if pixels.ndim != 5 or pixels.shape[1] != 3:
@@ -290,7 +317,7 @@ class FeatureDistance(Metric):
 class FrechetDistance(FeatureDistance):
     """Fréchet distance of features, named `fd[NAME]`.
 
-    cd-FVD (Ge et al. 2024) is this with the biased covariance and an encoder of 1,408 features, see `fvd.cd_fvd_input`.
+    See `fvd.CDFVD` for the distance of cd-FVD.
     """
 
     def __init__(self, encoder: Encoder, num_features: int, name: str, covariance: Covariance = "biased") -> None:
@@ -309,10 +336,15 @@ class FrechetDistance(FeatureDistance):
 
     def _details(self, real: Tensor) -> dict[str, Any]:
         details: dict[str, Any] = {"/covariance": self.covariance}
-        counts = count_of(real), count_of(self.generated)
+        counts = count_of(real), self.num_generated
         if min(counts) >= _ENOUGH * self.num_features:
             details["/finite_sample_bias"] = finite_sample_bias(covariance_of(real, "unbiased"), *counts)
         return details
+
+
+def _merge_groups(parts: Float[Tensor, "R G 1+D 1+D"]) -> Float[Tensor, "G 1+D 1+D"]:
+    """Of every process, group by group."""
+    return torch.stack([merge_moments(each) for each in parts.unbind(dim=1)])
 
 
 def _clip_shape(values: Tensor) -> ClipShape:

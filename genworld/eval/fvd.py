@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genworld.eval.frechet import Covariance, FeatureDistance, FrechetDistance, count_of, second_moment_of
+from genworld.eval.frechet import Covariance, Encoder, FeatureDistance, FrechetDistance, second_moment_of
 
 I3D_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
 """Of `i3d_torchscript.pt` (51,235,320 bytes), the port of tf.hub's I3D that StyleGAN-V and most since use for FVD."""
@@ -173,14 +173,38 @@ class FVD(FrechetDistance):
         Raises:
             ValueError: there are more or fewer generated videos, or more real ones, than the protocol says.
         """
-        num_generated, most = count_of(self.generated), self.protocol.num_videos
-        num_real = count_of(self.real_even) + count_of(self.real_odd)
-        if num_generated != most or num_real > most:
+        most = self.protocol.num_videos
+        if self.num_generated != most or self.num_real > most:
             raise ValueError(
                 f"{self.protocol.name} is of {most} generated videos and at most as many real ones, got "
-                f"{num_generated} and {num_real}: the distance depends on the number, so name a protocol with yours"
+                f"{self.num_generated} and {self.num_real}: the distance depends on the number, so name a protocol "
+                "with yours"
             )
         return super().compute()
+
+
+class CDFVD(FrechetDistance):
+    """The distance of cd-FVD (Ge et al. 2024) with an encoder of one's own, named `cd_fvd[NAME]`.
+
+    Clips of 16 frames, see `cd_fvd_input`, and the biased covariance E[x x^T] - mean mean^T. The published one has an
+    encoder of 1,408 features, VideoMAE-v2 ViT-g/14 fine-tuned on Something-Something v2: with white features of that
+    width a perfect generator would still score 484 at 2,048 videos, see `finite_sample_bias`.
+
+    Args:
+        encoder: of what `cd_fvd_input` gives.
+        num_features: its width.
+        name: of the encoder.
+    """
+
+    def __init__(self, encoder: Encoder, num_features: int, name: str) -> None:
+        super().__init__(lambda pixels: encoder(cd_fvd_input(pixels)), num_features, name, "biased")
+        if isinstance(encoder, nn.Module) and encoder.training:
+            raise ValueError(f"the encoder {name} is in training mode, where it may be random: call its eval()")
+
+    @property
+    def title(self) -> str:
+        """`cd_fvd[NAME]`."""
+        return f"cd_fvd[{self.name}]"
 
 
 class JEDi(FeatureDistance):

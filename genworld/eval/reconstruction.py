@@ -261,7 +261,7 @@ class ReconstructionFrechet(FrechetDistance):
     ) -> None:
         """Add clips and their reconstructions, which are clipped to [-1, 1]; see `FeatureDistance.update`."""
         self.update(real, real=True, fps=fps, positions=positions)
-        self.update(other.clamp(-1.0, 1.0), real=False, fps=fps)
+        self.update(other.clamp(-1.0, 1.0), real=False, fps=fps, positions=positions)
 
 
 class LatentStatistics(Metric):

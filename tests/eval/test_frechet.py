@@ -257,7 +257,7 @@ def test_merged_metrics_have_seen_everything_and_reset_has_seen_nothing() -> Non
         one.merge_state(other)
     assert_same(one.compute(), whole().compute())
     one.reset()
-    assert count_of(one.generated) == count_of(one.real_even) == 0
+    assert one.num_generated == one.num_real == 0
     add(one, list(range(24)), list(range(20)), 7)
     assert_same(one.compute(), whole().compute())
 
@@ -276,7 +276,7 @@ def test_memory_does_not_grow() -> None:
         (127.5 * (REAL + 1), {}, r"in \[-1, 1\], got 0.*to 25"),
         (REAL * torch.nan, {}, r"in \[-1, 1\], got nan"),
         (REAL, {"positions": None}, "24 real videos need their positions"),
-        (REAL, {"positions": [1]}, r"24 real videos need their positions in the data set, got \[1\]"),
+        (REAL, {"positions": [1]}, r"24 videos need as many positions in their data set, got \[1\]"),
     ],
 )
 def test_bad_videos(pixels, settings, message) -> None:
