@@ -117,8 +117,8 @@ def track_object(pixels: Float[Tensor, "3 F H W"]) -> Track:
     Args:
         pixels: in [-1, 1].
     """
-    hue, chroma = _hue_and_chroma(pixels)
-    names, directions = _palette_hues()
+    hue, chroma = hue_and_chroma(pixels)
+    names, directions = palette_hues()
     agreement = hue @ directions.T
     nearest = agreement.argmax(-1)
     votes = torch.zeros(len(names)).index_add_(0, nearest[chroma > MIN_CHROMA], chroma[chroma > MIN_CHROMA])
@@ -130,10 +130,10 @@ def track_object(pixels: Float[Tensor, "3 F H W"]) -> Track:
     present = np.asarray((areas > MIN_AREA) & (areas > MIN_SOLIDITY * every))
     masks &= present[:, None, None]
     found = present.mean() >= MIN_PRESENCE
-    return Track(names[best] if found else None, present, _centres(masks), areas * present, _touches_edge(masks), masks)
+    return Track(names[best] if found else None, present, centres_of(masks), areas * present, touches_edge(masks), masks)
 
 
-def _hue_and_chroma(pixels: Tensor) -> tuple[Float[Tensor, "F H W 2"], Float[Tensor, "F H W"]]:
+def hue_and_chroma(pixels: Tensor) -> tuple[Float[Tensor, "F H W 2"], Float[Tensor, "F H W"]]:
     """Direction and length of what is left of a colour without its brightness."""
     rgb = rearrange((pixels.detach().float().cpu().clamp(-1, 1) + 1) / 2, "c f h w -> f h w c")
     rgb = _blur(rgb)
@@ -152,7 +152,8 @@ def _blur(rgb: Float[Tensor, "F H W 3"]) -> Float[Tensor, "F H W 3"]:
 _HUE_PLANE = torch.tensor([[1.0, 0.0], [-0.5, math.sqrt(0.75)], [-0.5, -math.sqrt(0.75)]])
 
 
-def _palette_hues() -> tuple[list[str], Float[Tensor, "K 2"]]:
+def palette_hues() -> tuple[list[str], Float[Tensor, "K 2"]]:
+    """The names of the palette's colours and the directions of their hues."""
     colours = torch.tensor([PALETTE[name] for name in COLOURS])
     return list(COLOURS), torch.nn.functional.normalize(colours @ _HUE_PLANE, dim=-1)
 
@@ -166,11 +167,13 @@ def _largest_patch(mask: np.ndarray) -> np.ndarray:
     return patches == np.bincount(patches.ravel())[1:].argmax() + 1
 
 
-def _touches_edge(masks: np.ndarray) -> np.ndarray:
+def touches_edge(masks: Bool[np.ndarray, "F H W"]) -> Bool[np.ndarray, " F"]:
+    """Whether each frame's mask reaches the edge of the picture."""
     return np.asarray(masks[:, [0, -1]].any((1, 2)) | masks[:, :, [0, -1]].any((1, 2)))
 
 
-def _centres(masks: np.ndarray) -> Float[np.ndarray, "F 2"]:
+def centres_of(masks: Bool[np.ndarray, "F H W"]) -> Float[np.ndarray, "F 2"]:
+    """Mean column and row of each frame's mask in lengths of the shorter side; NaN where it is empty."""
     height, width = masks.shape[1:]
     found = masks.sum((1, 2))
     counts = np.maximum(found, 1)
@@ -198,9 +201,9 @@ def read_motion(track: Track) -> Verdict | None:
     if whole.sum() < 2:
         return "incoherent"
     size = np.interp(frames, frames[whole], np.log(track.areas[whole]) / 2)
-    if _rough(x) or _rough(y) or np.median(np.abs(np.diff(size, 2))) > MAX_SIZE_ROUGHNESS:
+    if is_rough(x) or is_rough(y) or np.median(np.abs(np.diff(size, 2))) > MAX_SIZE_ROUGHNESS:
         return "incoherent"
-    if _bounces(y):
+    if bounces(y):
         return "bounce"
     across, growth = _change(x) / _FOCAL, _change(size)
     if max(np.ptp(x) / _FOCAL, np.ptp(y) / _FOCAL, abs(growth)) < MIN_TRAVEL:
@@ -212,13 +215,13 @@ def read_motion(track: Track) -> Verdict | None:
     return "towards" if growth > 0 else "away"
 
 
-def _rough(values: Float[np.ndarray, " F"]) -> bool:
+def is_rough(values: Float[np.ndarray, " F"]) -> bool:
     """Whether a frame says little about the next: most accelerations are large against all the way there is."""
     bend = np.median(np.abs(np.diff(values, 2)))
     return bool(bend > MAX_ROUGHNESS * np.ptp(values) + _SLACK)
 
 
-def _bounces(y: Float[np.ndarray, " F"]) -> bool:
+def bounces(y: Float[np.ndarray, " F"]) -> bool:
     """Whether y (downwards) has a peak with lower values on both sides, and all its peaks are less and less."""
     before = y - np.minimum.accumulate(y)
     after = y - np.minimum.accumulate(y[::-1])[::-1]

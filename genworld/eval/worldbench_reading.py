@@ -1,0 +1,169 @@
+"""What a video shows, read for a case of the world benchmark: things, their shapes, who they are, where they stand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from genworld.eval.palette import bounces, is_rough
+from genworld.eval.shape_recogniser import ShapeRecogniser, packaged_recogniser, shape_evidence
+from genworld.eval.tracking import Thing, find_things, find_wall
+from genworld.eval.worldbench_cases import Case
+from genworld.world.objects import SHAPES, WorldObject
+from genworld.world.story import Act
+
+SHOWN = 0.25  # part of the frames that something has to be seen in to count as shown
+BLINK = 2  # frames: what is seen in fewer is not looked at
+STILL = 0.3  # metres: less is not called a movement
+_USUAL_HEIGHT = 0.6  # metres of a centre above the floor, of what nobody asked for
+_FARTHEST = 30.0  # metres: rays that meet the floor beyond say nothing
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A video as the detectors see it.
+
+    Attributes:
+        case: the question that it answers.
+        things: everything coloured that is there for two frames or more.
+        evidence: log probabilities of `SHAPES` for each thing in each frame; NaN where absent.
+        wall: pixels of the wall; None where there is none.
+    """
+
+    case: Case
+    things: tuple[Thing, ...]
+    evidence: tuple[Float[np.ndarray, "F shapes"], ...]
+    wall: Bool[np.ndarray, "H W"] | None
+
+    @property
+    def shown(self) -> list[Thing]:
+        """Things that are there for a good part of the time."""
+        return [thing for thing in self.things if thing.presence >= SHOWN]
+
+    def of_colour(self, colour: str) -> Thing | None:
+        """The thing of a colour, if it is shown."""
+        return next((thing for thing in self.shown if thing.colour == colour), None)
+
+    @cached_property
+    def matches(self) -> list[Thing | None]:
+        """Who plays each object of the case: the thing of its colour, or else the likest that is left.
+
+        So something of a wrong colour can still be seen to roll, to bounce and to hit.
+        """
+        found = [self.of_colour(thing.colour) for thing in self.case.objects]
+        free = [thing for thing in self.shown if not any(thing is taken for taken in found)]
+        for index, wanted in enumerate(self.case.objects):
+            if found[index] is None and free:
+                likest = min(free, key=lambda thing: self._unlike(index, wanted, thing))
+                free = [thing for thing in free if thing is not likest]
+                found[index] = likest
+        return found
+
+    def _unlike(self, index: int, wanted: WorldObject, thing: Thing) -> float:
+        moves = self.case.clip.story.acts[index] not in ("stay", "pushed")
+        other = self.acts_of(thing, wanted) not in ("stay", None)
+        return float(self.shape_of(thing) != wanted.shape) + 1.5 * float(moves != other)
+
+    def shape_of(self, thing: Thing) -> str:
+        """Its likeliest shape over the frames that tell it."""
+        return SHAPES[int(self.table_of(thing)[self.telling(thing)].mean(0).argmax())]
+
+    def table_of(self, thing: Thing) -> Float[np.ndarray, "F shapes"]:
+        """Its row of `evidence`."""
+        return next(table for other, table in zip(self.things, self.evidence, strict=True) if other is thing)
+
+    def telling(self, thing: Thing) -> Bool[np.ndarray, " F"]:
+        """Frames that tell its shape: those that show all of it, or else those uncut, or else all it is in."""
+        options = thing.whole, thing.present & ~thing.cut
+        return next((use for use in options if use.sum() >= BLINK), thing.present)
+
+    def floor_places(self, thing: Thing, wanted: WorldObject | None = None) -> Float[np.ndarray, "F 3"]:
+        """Where its centre is if it stands on the floor: metres, world axes; NaN where absent or beyond the horizon."""
+        height = _USUAL_HEIGHT if wanted is None else wanted.half_height
+        poses, inverse = self.case.camera.world_from_camera.double().numpy(), _inverse_intrinsics(self.case)
+        side = min(self.case.shape.height, self.case.shape.width)
+        pixels = np.concatenate([thing.centres * side, np.ones((len(poses), 1))], axis=1)
+        rays = np.einsum("fij,fj->fi", poses[:, :3, :3], pixels @ inverse.T)
+        with np.errstate(all="ignore"):
+            along = (height - poses[:, 2, 3]) / rays[:, 2]
+        along = np.where((along > 0) & (along < _FARTHEST), along, np.nan)
+        return poses[:, :3, 3] + rays * along[:, None]
+
+    def plan(self, thing: Thing, wanted: WorldObject | None = None) -> Float[np.ndarray, "F 2"]:
+        """`floor_places` in metres to the right of and away from the camera of the first frame."""
+        pose = self.case.camera.world_from_camera[0].double().numpy()
+        ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
+        return self.floor_places(thing, wanted)[:, :2] @ np.stack([pose[:2, 0], ahead], axis=1)
+
+    def acts_of(self, thing: Thing, wanted: WorldObject | None = None, until: int | None = None) -> Act | None:
+        """What a thing does, in the words of captions; None when it moves as nothing in the world does.
+
+        Args:
+            thing: one of `things`.
+            wanted: whose height above the floor it has.
+            until: the frame at which its way of itself ends, such as a collision.
+        """
+        seen = np.flatnonzero(thing.present)
+        last = len(thing.present) if until is None else until + 1
+        x, y = (np.interp(np.arange(len(thing.present)), seen, thing.centres[seen, i]) for i in range(2))
+        if is_rough(x) or is_rough(y):
+            return None
+        if bounces(y):
+            return "bounce"
+        way = self.plan(thing, wanted)[:last]
+        way = way[np.isfinite(way).all(1)]
+        if len(way) < 2 * BLINK:
+            return None
+        step = way[-BLINK:].mean(0) - way[:BLINK].mean(0)
+        if math.hypot(*step) < STILL:
+            return "stay"
+        names: tuple[Act, ...] = ("right", "away", "left", "towards")
+        return names[round(math.atan2(step[1], step[0]) / (math.pi / 2)) % 4]
+
+
+def read_video(pixels: Float[Tensor, "3 F H W"], case: Case, recogniser: ShapeRecogniser | None = None) -> Reading:
+    """Find what a video shows.
+
+    Args:
+        pixels: in [-1, 1], of the case's shape.
+        case: the question that it answers.
+        recogniser: of shapes; the packaged one by default.
+
+    Raises:
+        ValueError: another number of frames, or another size.
+    """
+    frames, height, width, _ = case.shape
+    if tuple(pixels.shape) != (3, frames, height, width):
+        raise ValueError(
+            f"case {case.index} of the world benchmark asks for a video of shape {[3, frames, height, width]}, got "
+            f"{list(pixels.shape)}"
+        )
+    pixels = torch.nan_to_num(pixels.detach().float().cpu(), 0.0, 0.0, 0.0).clamp(-1, 1)
+    walled = case.wall is not None
+    wall = case.wall if case.num_given else find_wall(pixels) if walled else None
+    things = [thing for thing in find_things(pixels, wall) if thing.present.sum() >= BLINK]
+    evidence = shape_evidence(recogniser or packaged_recogniser(), pixels, things)
+    return Reading(case, tuple(things), tuple(evidence), wall)
+
+
+def closeness(error: float, free: float, zero: float) -> float:
+    """1 up to an error of `free`, 0 from `zero` on, a straight line between; 0 for what is not a number."""
+    if not math.isfinite(error):
+        return 0.0
+    return min(1.0, max(0.0, (zero - error) / (zero - free)))
+
+
+def weakest(values: Sequence[float | None]) -> float | None:
+    """The lowest of those there are."""
+    return min((value for value in values if value is not None), default=None)
+
+
+def _inverse_intrinsics(case: Case) -> Float[np.ndarray, "3 3"]:
+    return np.linalg.inv(case.camera.intrinsics.double().numpy())
