@@ -25,7 +25,8 @@ PROMPTS = [
     "A yellow cylinder slides towards the camera.",
 ]
 NUM_JUDGED = 20
-RESERVE = 60.0
+NUM_BENCHMARK = 24
+RESERVE = 90.0
 """Seconds kept for sampling, judging and drawing."""
 VAE_SHARE = 0.25
 
@@ -78,6 +79,7 @@ def finish(folder: Path) -> None:
     from genworld.data.writer import write_video
     from genworld.experiment import load_experiment
     from genworld.ops.pictures import write_sheet
+    from genworld.pipelines.benchmark import line, record, run_benchmark
     from genworld.pipelines.command import provenance
     from genworld.pipelines.judge import evaluate, judge, summarise
     from genworld.pipelines.video import VideoGenerator
@@ -92,6 +94,7 @@ def finish(folder: Path) -> None:
     result = evaluate(generator, build_source(data, "validation"), NUM_JUDGED, seed=len(PROMPTS))
     verdicts = judge([*PROMPTS, *(item.text for item in result.real)], [c.pixels for c in clips] + result.generated)
     scores = summarise(verdicts)
+    benchmark = run_benchmark(generator, "single", NUM_BENCHMARK, seed=len(PROMPTS) + NUM_JUDGED)
     rows, labels = [clip.pixels for clip in clips], [f"generated: {prompt}" for prompt in PROMPTS]
     for item, pixels in list(zip(result.real, result.generated, strict=True))[:6]:
         rows += [item.need_pixels(), pixels]
@@ -103,12 +106,13 @@ def finish(folder: Path) -> None:
     print(f"  {write_sheet(folder / 'demo.png', rows, labels, columns=2)}  (real against generated)")
     for part in ("vae", "video"):
         print(f"  {folder / part / 'log' / 'losses.png'}  (losses of the {part} training)")
-    record = {"vae_psnr": result.vae_psnr, "judged": len(verdicts), **scores, **provenance()}
-    (folder / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+    results = {"vae_psnr": result.vae_psnr, "judged": len(verdicts), **scores, "world": record(benchmark)}
+    (folder / "results.json").write_text(json.dumps({**results, **provenance()}, indent=2) + "\n")
     print(f"  {folder / 'results.json'}")
     print(f"VAE: {result.vae_psnr:.2f} dB on {len(result.real)} held-out clips (target 31)")
     print(f"colour as asked: {round(scores['colour'] * len(verdicts))} of {len(verdicts)} objects (target 9 in 10)")
     print(f"motion as asked: {scores['motion']:.0%} (ten minutes do not promise this)")
+    print(line(benchmark))
     print(f'now try: python sample.py --run {folder / "video"} --prompt "A purple cube slides to the left."')
 
 
