@@ -16,7 +16,7 @@ from genworld.pipelines.camera import parse_camera
 from genworld.pipelines.stream import Shot, Windows, stream
 from genworld.pipelines.verbs import extend
 from genworld.pipelines.video import VideoGenerator
-from genworld.tasks.given import paste
+from genworld.tasks.paste import paste
 from genworld.tasks.text_to_video import Request
 from genworld.types import CameraPath, Clip, ClipShape
 

@@ -182,46 +182,6 @@ def encode_known(
     return vae.to_latents(pixels[None])[0].float()
 
 
-def paste(video: Float[Tensor, "3 F H W"], given: Sequence[Given], reach: int = 0) -> Float[Tensor, "3 F H W"]:
-    """The video with the pixels that were given to be kept (strength 1) in place of what was made there.
-
-    Args:
-        video: what was made.
-        given: what is known of it.
-        reach: how many pixels beyond a kept region what was made is led over to it, so that no seam shows.
-    """
-    video = video.clone()
-    kept = [
-        (video[:, each.first : each.first + each.num_frames], each.pixels.to(video), each.known)
-        for each in given
-        if each.strength == 1
-    ]
-    for frames, pixels, known in kept:
-        if known is not None and reach > 1:
-            frames.add_(_offset(frames, pixels, known.to(video.device), reach)).clamp_(-1, 1)
-    for frames, pixels, known in kept:
-        frames.copy_(pixels if known is None else torch.where(known.to(video.device), pixels, frames))
-    return video
-
-
-def _offset(
-    made: Float[Tensor, "3 n H W"], kept: Float[Tensor, "3 n H W"], known: Bool[Tensor, "n H W"], reach: int
-) -> Float[Tensor, "3 n H W"]:
-    """By how much what was made is off at the edge of what is kept: all of it there, nothing from `reach` pixels on."""
-    weight = known.to(made)[None]
-    total = torch.cat([(kept - made) * weight, weight])
-    rows, columns = (_triangles(size, reach).to(made) for size in made.shape[2:])
-    total = rows @ total @ columns
-    near, all_around = total[3:], rows.sum(1)[:, None] * columns.sum(0)
-    return total[:3] / near.clamp_min(1e-6) * (2 * near / all_around).clamp_max(1)
-
-
-def _triangles(size: int, reach: int) -> Float[Tensor, "size size"]:
-    """Weights that fall from each place to nothing `reach` places from it."""
-    places = torch.arange(size)
-    return (reach - (places[:, None] - places).abs()).clamp_min(0).float()
-
-
 def mix(
     x: Float[Tensor, "C T H W"], noise: Float[Tensor, "C T H W"], levels: Float[Tensor, "*levels"], patch: int
 ) -> Float[Tensor, "C T H W"]:

@@ -30,7 +30,8 @@ from genworld.ops.ragged import pack as pack_ragged
 from genworld.ops.ragged import unpack as unpack_ragged
 from genworld.ops.random import Key, generator, normal, uniform
 from genworld.tasks.base import PickedPixels, Task, TaskOutput
-from genworld.tasks.given import Given, GivenConfig, Layout, draw_given, lay_given, mix, paste, spread
+from genworld.tasks.given import Given, GivenConfig, Layout, draw_given, lay_given, mix, spread
+from genworld.tasks.paste import paste
 from genworld.types import CameraPath, ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
 
 FIT_BLOCKS = 128
@@ -363,7 +364,8 @@ class TextToVideo(Task):
         whole = [
             x if layout is None else self._clean(x, layout) for x, (_, _, layout) in zip(latents, videos, strict=True)
         ]
-        reach = self.grid.size_multiple // 2  # as far as the margin that was made although it is known, on average
+        # A latent frame; and as far as the margin that was made although it is known, on average.
+        reach = (self.grid.time_stride, self.grid.size_multiple // 2)
         return [paste(x, request.given, reach) for x, request in zip(self.decode(whole), requests, strict=True)]
 
     def _begin(self, request: Request, num_steps: int) -> tuple[list[Piece], Float[Tensor, "steps L"], Layout | None]:

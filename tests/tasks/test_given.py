@@ -14,7 +14,7 @@ from genworld.flow.rectified import FlowConfig, token_times
 from genworld.flow.samplers import SamplerConfig
 from genworld.models.condition import PackedVideo
 from genworld.ops.random import generator
-from genworld.tasks.given import Given, GivenConfig, draw_given, encode_known, lay_given, paste
+from genworld.tasks.given import Given, GivenConfig, draw_given, encode_known, lay_given
 from genworld.tasks.text_to_video import Request, TextToVideo
 from genworld.types import ClipShape, Pack, Sample
 
@@ -327,26 +327,3 @@ def test_staggered_sampling_takes_more_steps_and_ends_clean(task: TextToVideo) -
     video = task.generate([request], EULER, PLAIN, steps.append)[0]
     assert steps[-1] == 2 + 4
     assert torch.isfinite(video).all()
-
-
-def test_paste_keeps_only_what_is_known() -> None:
-    video = torch.zeros(3, 5, 4, 4)
-    known = torch.zeros(2, 4, 4, dtype=torch.bool)
-    known[0, 1, 2] = True
-    pasted = paste(video, [Given(torch.ones(3, 2, 4, 4), 3, known), Given(torch.ones(3, 5, 4, 4), strength=0.5)])
-    assert pasted.nonzero()[:, 1:].unique(dim=0).tolist() == [[3, 1, 2]]
-
-
-def test_no_seam_shows_where_kept_pixels_end() -> None:
-    """Whatever was made: at the edge of what is kept it has been led over to it, and far from it nothing changed."""
-    torch.manual_seed(0)
-    kept, made = torch.full((3, 2, 24, 24), 0.5), torch.full((3, 2, 24, 24), -0.5) + 0.01 * torch.randn(3, 2, 24, 24)
-    known = torch.ones(2, 24, 24, dtype=torch.bool)
-    known[:, :, 8:] = False
-    hard, soft = (paste(made, [Given(kept, known=known)], reach) for reach in (0, 8))
-    assert torch.equal(soft[..., :8], kept[..., :8])
-    assert torch.equal(soft[..., 17:], made[..., 17:])
-    steps = [(x[..., 8] - x[..., 7]).abs().mean() for x in (hard, soft)]
-    assert steps[0] > 0.9
-    assert steps[1] < 0.25
-    assert (soft.diff(dim=-1).abs().mean((0, 1, 2)) < 0.3).all()
