@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +92,11 @@ class FeatureCloud:
 
 class Lifter(Protocol):
     """A way from views to a cloud."""
+
+    @property
+    def config(self) -> Any:
+        """What makes it what it is: a dataclass."""
+        ...
 
     def lift(self, scene: Scene, features: ViewFeatures) -> FeatureCloud:
         """Lift a whole scene.
