@@ -14,7 +14,6 @@ import datetime
 import importlib
 import json
 import pkgutil
-import platform
 import sys
 from pathlib import Path
 
@@ -31,20 +30,6 @@ def load(name: str):
     """The module of one benchmark."""
     sys.path.insert(0, str(ROOT))
     return importlib.import_module(f"tools.benchmarks.{name}")
-
-
-def machine() -> str:
-    """The processor, cores, torch and date, for the record."""
-    import torch
-
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    cores = torch.get_num_threads()
-    return f"{model}, {cores} threads, {device}, torch {torch.__version__}, {datetime.date.today()}"
 
 
 def show(row: dict) -> None:
@@ -75,7 +60,11 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-    print(machine())
+    import torch
+
+    from genworld.pipelines.command import machine
+
+    print(f"{machine()}, torch {torch.__version__}, {datetime.date.today()}")
     print(f"{'':<44} {'ours':>10} {'reference':>10} {'ratio':>8}  {'unit':<22} {'target':<16}")
     rows = []
     for name in args.names:

@@ -101,7 +101,7 @@ def read_prompts(path: Path) -> dict[str, int]:
     for suite, prompts in suites:
         num = PER_FLICKERING_PROMPT if suite == FLICKERING else PER_PROMPT
         for prompt in prompts:
-            check_name(prompt, f"{path} ({suite})")
+            check_name(Wanted(prompt, num - 1), f"{path} ({suite})")
             counts[prompt] = max(counts.get(prompt, 0), num)
     if not counts:
         raise ValueError(f"{path}: no prompts in it")
@@ -113,13 +113,13 @@ def videos_of(counts: Mapping[str, int]) -> list[Wanted]:
     return [Wanted(prompt, index) for prompt, num in counts.items() for index in range(num)]
 
 
-def check_name(prompt: str, where: str) -> None:
+def check_name(wanted: Wanted, where: str) -> None:
     """Refuse a prompt that no file can be named after: VBench finds videos by that name alone, so none may be changed.
 
     Raises:
         ValueError: it is empty, has a character that no file name can have, or is too long.
     """
-    name = Wanted(prompt, PER_FLICKERING_PROMPT - 1).name
+    name, prompt = wanted.name, wanted.prompt
     bad = sorted(_FORBIDDEN & set(prompt)) + [each for each in prompt if ord(each) < 32]
     if not prompt.strip() or bad:
         what = f"holds {bad[0]!r}" if bad else "is empty"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -41,9 +42,20 @@ def provenance() -> dict[str, str]:
         "genworld": version("genworld"),
         "commit": _commit(),
         "torch": torch.__version__,
-        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def machine() -> str:
+    """The GPU, or the processor and its cores, and how many threads are used."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device}"
 
 
 def _commit() -> str:
