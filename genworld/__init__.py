@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genworld.pipelines.embed import Embedder
     from genworld.pipelines.keep import Keep
     from genworld.pipelines.stream import Shot
     from genworld.pipelines.video import VideoGenerator
 
-__all__ = ["Keep", "Shot", "VideoGenerator"]
+__all__ = ["Embedder", "Keep", "Shot", "VideoGenerator"]
 
 _HOMES = {
+    "Embedder": "genworld.pipelines.embed",
     "Keep": "genworld.pipelines.keep",
     "Shot": "genworld.pipelines.stream",
     "VideoGenerator": "genworld.pipelines.video",

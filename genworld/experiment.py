@@ -28,6 +28,7 @@ from genworld.models.vae import (
     VideoVAE,
     build_vae,
 )
+from genworld.tasks.align import Align, AlignConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
 from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
@@ -52,6 +53,9 @@ VAE_FOLDER = "vae"
 """The frozen VAE of a text-to-video run, in the run's folder, so that sampling needs nothing else."""
 
 
+TaskConfig = AutoencodeConfig | TextToVideoConfig | AlignConfig
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything a run needs to know.
@@ -68,7 +72,7 @@ class Experiment:
     """
 
     name: str
-    task: AutoencodeConfig | TextToVideoConfig
+    task: TaskConfig
     data: DataConfig
     train: TrainConfig
     seed: int = 0
@@ -103,6 +107,8 @@ def build_task(experiment: Experiment, begun: bool = False) -> Task:
     torch.manual_seed(experiment.seed)
     if isinstance(config, AutoencodeConfig):
         return Autoencode(config)
+    if isinstance(config, AlignConfig):
+        return Align(config)
     return TextToVideo(config, _frozen_vae(config, experiment.folder if begun else None))
 
 
@@ -115,6 +121,8 @@ def _frozen_vae(config: TextToVideoConfig, run: Path | None) -> VideoVAE:
 def token_grid(experiment: Experiment) -> TokenGrid:
     """How the experiment's clips become tokens. Builds nothing and loads no weights."""
     config = experiment.task
+    if isinstance(config, AlignConfig):
+        return TokenGrid(1, config.encoder.video.stride)
     vae = config.vae if isinstance(config, AutoencodeConfig) else describe_vae(config.vae)
     patch = config.patch if isinstance(config, TextToVideoConfig) else 1
     with torch.device("meta"):
@@ -211,6 +219,12 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     if isinstance(task, TextToVideo) and isinstance(experiment.data, ShardData):
         _check_shards(experiment.data.path, task.vae)
     grid, packing = task.grid, experiment.data.packing
+    if task.whole_steps and packing.packs_per_step != world.size:
+        raise ValueError(
+            f"data.packing.packs_per_step is {packing.packs_per_step}, but {experiment.task.kind!r} compares all clips "
+            f"of a step with one another and cannot accumulate: with {world.size} process(es) it must be {world.size}; "
+            "data.packing.tokens_per_pack says how many clips each takes"
+        )
     order = PackOrder(clip_infos(source), grid, packing, experiment.seed, cost_ratio(experiment.task))
     for reason in order.rejections() if world.rank == 0 else []:
         logger.warning("rejected: %s", reason)
@@ -248,7 +262,7 @@ def _log_changes(experiment: Experiment) -> None:
             logger.info("changed: %s", change)
 
 
-def _start_from(init: Path, task: Task, config: AutoencodeConfig | TextToVideoConfig) -> list[str]:
+def _start_from(init: Path, task: Task, config: TaskConfig) -> list[str]:
     """Fill a new task with the averaged weights and the assets of another run; returns what it has in addition.
 
     Raises:
@@ -269,7 +283,7 @@ def _start_from(init: Path, task: Task, config: AutoencodeConfig | TextToVideoCo
     return init_networks(checkpoint, task.networks())
 
 
-def cost_ratio(config: AutoencodeConfig | TextToVideoConfig) -> float:
+def cost_ratio(config: TaskConfig) -> float:
     """How much the cost of a clip grows faster than its tokens; see `PackOrder`."""
     return 1 / (6 * config.dit.width) if isinstance(config, TextToVideoConfig) else 0.0
 

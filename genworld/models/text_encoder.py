@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from genworld.models.condition import PackedText
+
+logger = logging.getLogger(__name__)
 
 
 class TextEncoder(nn.Module):
@@ -27,13 +31,17 @@ class TextEncoder(nn.Module):
         """Features of tokenized prompts."""
         raise NotImplementedError
 
-    def tokenize(self, texts: Sequence[str]) -> list[Int[Tensor, " s"]]:
+    def tokenize(self, texts: Sequence[str], cut: bool = False) -> list[Int[Tensor, " s"]]:
         """Token ids of each prompt, at least one even for the empty string.
 
+        Args:
+            texts: the prompts.
+            cut: cut what is too long, keeping the last token, and say so in the log. For judges of foreign texts.
+
         Raises:
-            ValueError: a prompt has more than `max_tokens` tokens. Nothing is cut off silently.
+            ValueError: a prompt has more than `max_tokens` tokens, and is not to be cut.
         """
-        return [self._checked_ids(text) for text in texts]
+        return [self._cut_ids(text) if cut else self._checked_ids(text) for text in texts]
 
     def encode(self, texts: Sequence[str]) -> PackedText:
         """Features of prompts."""
@@ -53,6 +61,13 @@ class TextEncoder(nn.Module):
     def _ids(self, text: str) -> Tensor:
         """Token ids of one prompt of any length."""
         raise NotImplementedError
+
+    def _cut_ids(self, text: str) -> Tensor:
+        ids = self._ids(text)
+        if len(ids) <= self.max_tokens:
+            return ids
+        logger.warning("a text of %d tokens is cut to the %d that the encoder reads", len(ids), self.max_tokens)
+        return torch.cat([ids[: self.max_tokens - 1], ids[-1:]])
 
     def _checked_ids(self, text: str) -> Tensor:
         ids = self._ids(text)

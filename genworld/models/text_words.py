@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from genworld.models.condition import PackedText
 from genworld.models.text_encoder import TextEncoder
-from genworld.ops.attention import SelfSegments, attention
-from genworld.ops.ragged import Segments, pack
+from genworld.nn.block import EncoderBlock
+from genworld.ops.ragged import pack
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,7 +64,7 @@ class WordsEncoder(TextEncoder):
         self.width, self.max_tokens, self.vocabulary = config.width, config.max_tokens, config.vocabulary
         self.words = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Embedding(config.max_tokens, config.width)
-        self.blocks = nn.ModuleList(_Block(config.width, config.num_heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(EncoderBlock(config.width, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self._tokenizer: Tokenizer | None = None
         nn.init.normal_(self.words.weight, std=0.02)
@@ -118,25 +116,6 @@ class WordsEncoder(TextEncoder):
             raise ValueError("the text encoder has no vocabulary yet: `fit` it to captions or load a trained run")
         pieces = self._tokenizer.encode(text.strip()).ids
         return torch.tensor([piece + 1 for piece in pieces] + [_END])
-
-
-class _Block(nn.Module):
-    """Attention and MLP, each after a norm; both start as the identity."""
-
-    def __init__(self, width: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        for last in (self.out, self.down):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-
-    def forward(self, x: Float[Tensor, "S D"], segments: Segments) -> Float[Tensor, "S D"]:
-        q, k, v = rearrange(self.qkv(self.norm_1(x)), "s (three n k) -> three s n k", three=3, n=self.num_heads)
-        x = x + self.out(rearrange(attention(q, k, v, mask=SelfSegments(segments)), "s n k -> s (n k)"))
-        return x + self.down(F.silu(self.up(self.norm_2(x))))
 
 
 def _train_tokenizer(captions: list[str], size: int) -> Tokenizer:

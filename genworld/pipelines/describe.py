@@ -10,6 +10,7 @@ import torch
 from genworld.data.shapes import IMAGE_FPS, ShapeConfig
 from genworld.experiment import Experiment, describe_vae, token_grid
 from genworld.models.vae import VideoVAE, build_vae, flops_per_pixel
+from genworld.tasks.align import Align, AlignConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
 from genworld.tasks.text_to_video import TextToVideo
@@ -87,9 +88,12 @@ def _cost(task: Task, shape: ClipShape | None, tokens: int, clips: int) -> Cost:
         config = task.dit.config
         kept = 1 if config.checkpointing else BYTES_PER_ACTIVATION
         return Cost(flops, kept * tokens * clips * config.width * config.depth)
-    assert isinstance(task, Autoencode)
     if shape is None:
-        raise ValueError("an autoencoder is trained on clips, not on precomputed latents: change data.kind")
+        raise ValueError("this task is trained on clips, not on precomputed latents: change data.kind")
+    if isinstance(task, Align):
+        flops = clips * task.encoder.flops(shape, TEXT_TOKENS)
+        return Cost(3.0 * flops, BYTES_PER_ACTIVATION * flops / 200)  # two operations a value, a width of about 100
+    assert isinstance(task, Autoencode)
     encode, decode = flops_per_pixel(task.vae)
     # Convolutions keep about as many values as a tenth of the multiply-adds of a 3x3 convolution at their width.
     return Cost(3 * clips * _pixels(shape) * (encode + decode), clips * _pixels(shape) * (encode + decode) / 100)
@@ -107,4 +111,6 @@ def _build(experiment: Experiment) -> Task:
     config = experiment.task
     if isinstance(config, AutoencodeConfig):
         return Autoencode(config)
+    if isinstance(config, AlignConfig):
+        return Align(config)
     return TextToVideo(config, build_vae(describe_vae(config.vae)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from genworld.models.vae import CausalVAE, CausalVAEConfig, DiffusersVAEConfig, 
 from genworld.models.vae_base import Gaussian
 from genworld.ops.quality import psnr
 from genworld.ops.random import generator, normal
-from genworld.tasks.base import PickedPixels, Task, TaskOutput
+from genworld.tasks.base import PickedPixels, Task, TaskOutput, group_by_shape
 from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
 
 logger = logging.getLogger(__name__)
@@ -215,11 +215,3 @@ class Autoencode(Task):
             files.append(folder / f"reconstruction_{len(files)}.png")
             Image.fromarray(((rows + 1.0) * 127.5).round().clamp(0, 255).byte().numpy()).save(files[-1])
         return files
-
-
-def group_by_shape(samples: Iterable[Sample]) -> list[list[Sample]]:
-    """Samples whose pixels have the same shape, together; groups and members in order of appearance."""
-    groups: Mapping[torch.Size, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.need_pixels().shape].append(sample)
-    return list(groups.values())
