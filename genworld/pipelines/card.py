@@ -16,6 +16,7 @@ from genworld.data.synthetic import from_bytes
 from genworld.ops.pictures import contact_sheet
 from genworld.pipelines.comparison import FORMAT
 from genworld.pipelines.evaluation import Evaluation
+from genworld.pipelines.measures import BLIND
 from genworld.train.log import read_losses
 
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
@@ -283,7 +284,7 @@ def _flow(metrics: Mapping[str, Any]) -> tuple[str, bytes] | None:
         for place, (_, entry) in zip(places, bins, strict=True):
             if entry.get("interval"):
                 axes.plot([place] * 2, [entry["interval"]["low"], entry["interval"]["high"]], color="#1c1f23", lw=1.2)
-        axes.plot(places, [entry["beside"]["blind"] for _, entry in bins], "o--", ms=3, lw=1, color="#b0552b")
+        axes.plot(places, [entry["beside"][BLIND] for _, entry in bins], "o--", ms=3, lw=1, color="#b0552b")
         axes.set_xticks(list(places), [label for label, _ in bins])
         axes.set_title(name.removeprefix("flow/"), fontsize="medium")
         axes.set_xlabel("time (1 is noise)")
@@ -307,7 +308,9 @@ def _losses(table: Path) -> tuple[str, bytes] | None:
     if not axes.lines:
         return None
     axes.set_xlabel("step")
-    axes.set_yscale("log")
+    values = [value for line in axes.lines for value in line.get_ydata()]
+    if min(values) > 0 and max(values) > 3 * min(values):
+        axes.set_yscale("log")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return "Loss while training", _figure_png(figure)

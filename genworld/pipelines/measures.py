@@ -28,6 +28,8 @@ from genworld.pipelines.entries import (
     table_or_nothing,
 )
 
+BLIND = "baseline: blind to the clip"
+
 
 class ReconstructionMeasure(Measure):
     """Likeness of clips and what the autoencoder gives back, and statistics of the latents between."""
@@ -130,7 +132,7 @@ class FlowMeasure(Measure):
                 convention=words if "/t" in name else f"{words}; mean over bins",
                 name="flow",
                 better="lower",
-                beside=known({"blind": column_mean(table, f"{name}/blind")}),
+                beside=known({BLIND: column_mean(table, f"{name}/blind")}),
             )
             for name in names
             if name in table
