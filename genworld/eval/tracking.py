@@ -27,6 +27,7 @@ WALL_LIGHT = 0.47  # brightness in [0, 1] that the wall stays below
 WALL_CHROMA = 0.10
 WALL_AREA = 0.012  # of the image
 WALL_SOLIDITY = 0.75  # part of its bounding box that a wall fills
+COVERED = 0.8  # of the largest area of a thing: where less is seen, something is in front of it
 NEAR = 0.035  # shorter sides: closer patches may cover one another
 
 
@@ -116,6 +117,28 @@ def grown(mask: Bool[np.ndarray, "*F H W"], sides: float) -> Bool[np.ndarray, "*
     reach = max(1, round(sides * min(height, width)))
     flat = torch.from_numpy(mask.reshape(-1, 1, height, width).astype(np.float32))
     return torch.nn.functional.max_pool2d(flat, 2 * reach + 1, 1, reach).numpy().reshape(mask.shape) > 0
+
+
+def gaps_of(present: Bool[np.ndarray, " F"]) -> list[tuple[int, int]]:
+    """Stretches of frames without a thing: first frame and first one after."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(int)))
+    return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
+
+
+def shrunk(thing: Thing) -> Bool[np.ndarray, " F"]:
+    """Frames that show so little of a thing that the rest must be covered."""
+    return thing.present & (thing.areas < COVERED * thing.areas.max())
+
+
+def hidden_frames(thing: Thing, wall: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, " F"]:
+    """Frames without a thing that was partly covered by the wall when last seen (or first, if not seen before)."""
+    absent = np.zeros(len(thing.present), dtype=bool)
+    if wall is None:
+        return absent
+    going = (grown(thing.masks, NEAR) & wall).any((1, 2)) & shrunk(thing)
+    for begin, end in gaps_of(thing.present):
+        absent[begin:end] = going[begin - 1] if begin > 0 else end < len(absent) and going[end]
+    return absent
 
 
 def _thing(name: str, masks: np.ndarray, parts: np.ndarray, others: np.ndarray, hue: np.ndarray) -> Thing:

@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from genworld.eval.tracking import Thing
+from genworld.eval.tracking import Thing, hidden_frames, shrunk
 from genworld.eval.worldbench_reading import BLINK, Reading, closeness, weakest
-from genworld.eval.worldbench_scores import Criteria, contact_frame, hidden_frames, metres_per_side, shape_doubt
+from genworld.eval.worldbench_scores import Criteria, contact_frame, metres_per_side, shape_doubt
 from genworld.world.physics import GRAVITY, REBOUND_SPEED
 
 # ---- 3D motion coherence ----
@@ -23,7 +23,7 @@ from genworld.world.physics import GRAVITY, REBOUND_SPEED
 def coherence_criteria(reading: Reading) -> Criteria:
     """Whether what rests is seen where one rigid scene would show it under the camera's path; means over the objects.
 
-    - `rigid`: one point in space explains the object's centres: reprojection error of its triangulation;
+    - `rigid`: one point in space explains the object's centres: the reprojection error of the best;
     - `follows`: its apparent motion is that of a thing on the floor, from where it is seen first.
     """
     rigid, follows = [], []
@@ -37,7 +37,7 @@ def coherence_criteria(reading: Reading) -> Criteria:
         start = reading.floor_places(thing, wanted)[frames[0]]
         expected = _seen_from(reading, start)[frames]
         sweep = _rms(expected - expected[0])
-        rigid.append(closeness(_rms(_triangulated(reading, thing, frames) - seen), 0.012, max(0.04, 0.5 * sweep)))
+        rigid.append(closeness(_unexplained(reading, thing, frames), 0.012, max(0.04, 0.5 * sweep)))
         follows.append(closeness(_rms((seen - seen[0]) - (expected - expected[0])), 0.015, max(0.03, 0.55 * sweep)))
     return {"rigid": float(np.mean(rigid)), "follows": float(np.mean(follows))}
 
@@ -50,27 +50,21 @@ def _seen_from(reading: Reading, point: Float[np.ndarray, 3]) -> Float[np.ndarra
     return local[:, :2] / np.maximum(local[:, 2:], 1e-3) / min(case.shape.height, case.shape.width)
 
 
-def _triangulated(reading: Reading, thing: Thing, frames: np.ndarray) -> Float[np.ndarray, "n 2"]:
-    """Where the point nearest to all viewing rays of a thing is seen in these frames.
+def _unexplained(reading: Reading, thing: Thing, frames: np.ndarray) -> float:
+    """How far a thing's centres are from where the best point in space would be seen, RMS in shorter sides.
 
-    Weighted once more by 1 / distance, which makes distances from rays into angles. A point very far away stands for
-    rays that (under a camera that only turns) meet nowhere: only its direction counts.
+    All distances are tried along the viewing ray of a middle frame; the mean offset is left out, as if the direction
+    had been refined. (The point nearest to all rays would not do: under a camera that only turns it is the camera.)
     """
-    case, poses = reading.case, reading.case.camera.world_from_camera.double().numpy()[frames]
-    inverse = np.linalg.inv(case.camera.intrinsics.double().numpy())
-    pixels = np.concatenate(
-        [thing.centres[frames] * min(case.shape.height, case.shape.width), np.ones((len(frames), 1))], 1
-    )
-    rays = np.einsum("fij,fj->fi", poses[:, :3, :3], pixels @ inverse.T)
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    across, eyes = np.eye(3) - rays[:, :, None] * rays[:, None], poses[:, :3, 3]
-    weight, point = np.ones(len(frames)), np.zeros(3)
-    for _ in range(3):
-        matrix = np.einsum("f,fij->ij", weight, across) + 1e-6 * np.eye(3)
-        guess = eyes.mean(0) + 7.0 * rays.mean(0)
-        point = np.linalg.solve(matrix, np.einsum("f,fij,fj->i", weight, across, eyes) + 1e-6 * guess)
-        weight = 1 / np.maximum(((point - eyes) ** 2).sum(1), 1e-2)
-    return _seen_from(reading, point)[frames]
+    case, middle = reading.case, frames[len(frames) // 2]
+    pose = case.camera.world_from_camera[middle].double().numpy()
+    pixel = np.append(thing.centres[middle] * min(case.shape.height, case.shape.width), 1.0)
+    ray = pose[:3, :3] @ np.linalg.inv(case.camera.intrinsics.double().numpy()) @ pixel
+    errors = []
+    for depth in np.geomspace(2.0, 30.0, 60):
+        off = _seen_from(reading, pose[:3, 3] + depth * ray)[frames] - thing.centres[frames]
+        errors.append(_rms(off - off.mean(0)))
+    return min(errors)
 
 
 def _rms(offsets: Float[np.ndarray, "n 2"]) -> float:
@@ -97,7 +91,7 @@ def _passage(reading: Reading, who: int) -> Criteria:
     thing = reading.matches[who]
     if thing is None or reading.wall is None:
         return nothing
-    behind = np.flatnonzero(hidden_frames(reading, thing))
+    behind = np.flatnonzero(hidden_frames(thing, reading.wall))
     if len(behind) == 0:
         return nothing
     frames = np.flatnonzero(thing.present)
@@ -172,22 +166,23 @@ def _bounce(reading: Reading, who: int) -> Criteria:
     thing = reading.matches[who]
     if thing is None or thing.present.sum() < 3 * BLINK:
         return {"gravity": 0.0, "rebounds": 0.0}
-    seen = np.flatnonzero(thing.present)
-    y = np.interp(np.arange(len(thing.present)), seen, thing.centres[seen, 1])
-    return {"gravity": _gravity(reading, y), "rebounds": float(_falls_lower(y))}
+    return {
+        "gravity": _gravity(reading, thing),
+        "rebounds": float(_falls_lower(thing.centres[thing.present, 1])),
+    }
 
 
-def _gravity(reading: Reading, y: Float[np.ndarray, " F"]) -> float:
+def _gravity(reading: Reading, thing: Thing) -> float:
     """How far the track is from the nearest of all drops, against the spread of that drop."""
     shape, camera = reading.case.shape, reading.case.clip.scene.camera
     tilt = math.atan2(camera.height - camera.target[2], camera.distance)
     focal = 0.5 / math.tan(camera.half_fov)
-    heights = _drops(shape.num_frames, shape.fps)
+    y, heights = thing.centres[thing.present, 1], _drops(shape.num_frames, shape.fps)[:, thing.present]
     best = math.inf
     for distance in np.linspace(0.75, 1.3, 12) * math.hypot(camera.distance, camera.height):
         expected = -heights * focal * math.cos(tilt) / distance
         off = (y - y.mean()) - (expected - expected.mean(1, keepdims=True))
-        best = min(best, float((np.sqrt((off**2).mean(1)) / expected.std(1)).min()))
+        best = min(best, float((np.sqrt((off**2).mean(1)) / np.maximum(expected.std(1), 1e-3)).min()))
     return closeness(best, 0.2, 0.6)
 
 
@@ -214,6 +209,7 @@ def _drop(high: float, bounciness: float, times: Float[np.ndarray, " F"]) -> Flo
 
 def _falls_lower(y: Float[np.ndarray, " F"]) -> bool:
     """Whether it begins highest, comes down, and goes up again at least once, each time less high."""
+    y = y[np.concatenate([[True], np.abs(np.diff(y)) > 1e-4])]
     drop = float(y.max() - y[0])
     turns = [0, *(i for i in range(1, len(y) - 1) if (y[i] - y[i - 1]) * (y[i + 1] - y[i]) < 0), len(y) - 1]
     falls = [y[b] - y[a] for a, b in pairwise(turns)]
@@ -266,9 +262,9 @@ def _momentum(a: Float[np.ndarray, "F 2"], b: Float[np.ndarray, "F 2"], ahead: n
 
 
 def _steady(reading: Reading, thing: Thing, index: int) -> Float[np.ndarray, "F 2"] | None:
-    """Its way over the floor, filled in where it is not seen; None when it is hardly ever seen."""
+    """Its way over the floor, filled in where it is not seen or half covered; None when it is hardly ever seen."""
     plan = reading.plan(thing, reading.case.objects[index])
-    known = np.flatnonzero(np.isfinite(plan).all(1))
+    known = np.flatnonzero(np.isfinite(plan).all(1) & ~shrunk(thing))
     if len(known) < 3 * BLINK:
         return None
     return np.stack([np.interp(np.arange(len(plan)), known, plan[known, i]) for i in range(2)], axis=1)

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from genworld.eval.palette import bounces, is_rough
 from genworld.eval.shape_recogniser import ShapeRecogniser, packaged_recogniser, shape_evidence
-from genworld.eval.tracking import Thing, find_things, find_wall
+from genworld.eval.tracking import Thing, find_things, find_wall, hidden_frames, shrunk
 from genworld.eval.worldbench_cases import Case
 from genworld.world.objects import SHAPES, WorldObject
 from genworld.world.story import Act
 
 SHOWN = 0.25  # part of the frames that something has to be seen in to count as shown
 BLINK = 2  # frames: what is seen in fewer is not looked at
-STILL = 0.3  # metres: less is not called a movement
+STILL, APPROACH = 0.3, 0.2  # metres: less is not called a movement; one that ends in a collision
+TREMBLE = 0.025  # shorter sides: less cannot be told from rest
 _USUAL_HEIGHT = 0.6  # metres of a centre above the floor, of what nobody asked for
 _FARTHEST = 30.0  # metres: rays that meet the floor beyond say nothing
 
@@ -42,10 +43,12 @@ class Reading:
     evidence: tuple[Float[np.ndarray, "F shapes"], ...]
     wall: Bool[np.ndarray, "H W"] | None
 
-    @property
+    @cached_property
     def shown(self) -> list[Thing]:
-        """Things that are there for a good part of the time."""
-        return [thing for thing in self.things if thing.presence >= SHOWN]
+        """Things that are there for a good part of the time in which the wall does not hide them."""
+        return [
+            thing for thing in self.things if thing.present.sum() >= SHOWN * (~hidden_frames(thing, self.wall)).sum()
+        ]
 
     def of_colour(self, colour: str) -> Thing | None:
         """The thing of a colour, if it is shown."""
@@ -72,16 +75,18 @@ class Reading:
         return float(self.shape_of(thing) != wanted.shape) + 1.5 * float(moves != other)
 
     def shape_of(self, thing: Thing) -> str:
-        """Its likeliest shape over the frames that tell it."""
-        return SHAPES[int(self.table_of(thing)[self.telling(thing)].mean(0).argmax())]
+        """The shape that most of the frames show that tell it."""
+        table = self.table_of(thing)[self.telling(thing)]
+        votes = np.bincount(table.argmax(1), minlength=len(SHAPES))
+        return SHAPES[int(np.where(votes == votes.max(), table.mean(0), -np.inf).argmax())]
 
     def table_of(self, thing: Thing) -> Float[np.ndarray, "F shapes"]:
         """Its row of `evidence`."""
         return next(table for other, table in zip(self.things, self.evidence, strict=True) if other is thing)
 
     def telling(self, thing: Thing) -> Bool[np.ndarray, " F"]:
-        """Frames that tell its shape: those that show all of it, or else those uncut, or else all it is in."""
-        options = thing.whole, thing.present & ~thing.cut
+        """Frames that tell its shape: those that show nearly all of it, or else those uncut, or else all it is in."""
+        options = thing.present & ~thing.cut & ~shrunk(thing), thing.present & ~thing.cut
         return next((use for use in options if use.sum() >= BLINK), thing.present)
 
     def floor_places(self, thing: Thing, wanted: WorldObject | None = None) -> Float[np.ndarray, "F 3"]:
@@ -119,10 +124,12 @@ class Reading:
             return "bounce"
         way = self.plan(thing, wanted)[:last]
         way = way[np.isfinite(way).all(1)]
-        if len(way) < 2 * BLINK:
+        if len(way) < BLINK:
             return None
-        step = way[-BLINK:].mean(0) - way[:BLINK].mean(0)
-        if math.hypot(*step) < STILL:
+        few = BLINK if len(way) > 3 * BLINK else 1  # of a short way every frame counts
+        step = way[-few:].mean(0) - way[:few].mean(0)
+        shift = math.hypot(x[:last][-1] - x[0], y[:last][-1] - y[0])
+        if math.hypot(*step) < (STILL if until is None else APPROACH) or shift < TREMBLE:
             return "stay"
         names: tuple[Act, ...] = ("right", "away", "left", "towards")
         return names[round(math.atan2(step[1], step[0]) / (math.pi / 2)) % 4]

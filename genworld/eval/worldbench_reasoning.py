@@ -95,7 +95,8 @@ def _falls(case: Case, real: Thing, made: Thing | None) -> tuple[Criteria, tuple
     late = abs(when - truth) / case.shape.fps
     return {
         "lands": min(closeness(float(off), 0.2 * drop, 0.8 * drop), closeness(late, 0.15, 0.4)),
-        "rebounds": float(bounces(_filled(made)[:, 1])),
+        # As far as it can be seen at all: low ones are lost between two frames.
+        "rebounds": float(bounces(_filled(made)[:, 1])) if bounces(_filled(real)[:, 1]) else None,
     }, (truth, when)
 
 

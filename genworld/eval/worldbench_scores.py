@@ -11,11 +11,13 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float
 
-from genworld.eval.tracking import NEAR, Thing, grown
+from genworld.eval.palette import is_rough
+from genworld.eval.tracking import Thing, gaps_of, hidden_frames, shrunk
 from genworld.eval.worldbench_reading import BLINK, Reading, closeness, weakest
 
 Criteria = dict[str, float | None]
 
+_CLOSEST = 0.1  # metres above the shortest distance that still count as it
 TOUCH = 0.06  # shorter sides between two patches that may be in contact
 _SPEED, _FALL_SPEED = 3.2, 7.5  # m/s that things of the world reach across the picture and up or down it
 _TREMBLE = 0.12  # metres that a centre may be off
@@ -86,19 +88,22 @@ def _relations(reading: Reading) -> list[bool]:
     if reading.case.clip.scene.caption_style == "detailed":
         for who in story.passages:
             thing = reading.of_colour(asked[who].colour)
-            answers.append(thing is not None and bool(hidden_frames(reading, thing).any()))
+            answers.append(thing is not None and bool(hidden_frames(thing, reading.wall).any()))
     return answers
 
 
 def contact_frame(reading: Reading, who: int, whom: int) -> int | None:
-    """The first frame in which two objects of a case are as near as they get, if that may be a contact."""
+    """The first frame in which two objects of a case are about as near on the floor as they get; None if not near."""
     first, second = reading.matches[who], reading.matches[whom]
     if first is None or second is None:
         return None
-    gaps = np.array([_gap(a, b) for a, b in zip(first.masks, second.masks, strict=True)])
-    if not np.isfinite(gaps).any() or gaps.min() > TOUCH:
+    apart = np.linalg.norm(
+        reading.plan(first, reading.case.objects[who]) - reading.plan(second, reading.case.objects[whom]), axis=1
+    )
+    if not np.isfinite(apart).any():
         return None
-    return int(np.flatnonzero(gaps <= gaps.min() + 1 / min(first.masks.shape[1:]))[0])
+    when = int(np.flatnonzero(apart <= np.nanmin(apart) + _CLOSEST)[0])
+    return when if _gap(first.masks[when], second.masks[when]) <= TOUCH else None
 
 
 def _gap(first: Bool[np.ndarray, "H W"], second: Bool[np.ndarray, "H W"]) -> float:
@@ -108,24 +113,6 @@ def _gap(first: Bool[np.ndarray, "H W"], second: Bool[np.ndarray, "H W"]) -> flo
     if not first.any() or not second.any():
         return float("inf")
     return float((distance_transform_edt(~first)[second].min() - 1) / min(first.shape))
-
-
-def hidden_frames(reading: Reading, thing: Thing) -> Bool[np.ndarray, " F"]:
-    """Frames in which a thing is absent and was last seen, or is next seen, at the wall."""
-    absent = np.zeros(len(thing.present), dtype=bool)
-    if reading.wall is None:
-        return absent
-    by_wall = (grown(thing.masks, NEAR) & reading.wall).any((1, 2))
-    for begin, end in gaps_of(thing.present):
-        last, following = begin > 0 and by_wall[begin - 1], end < len(absent) and by_wall[end]
-        absent[begin:end] = last or (begin == 0 and following)
-    return absent
-
-
-def gaps_of(present: Bool[np.ndarray, " F"]) -> list[tuple[int, int]]:
-    """Stretches of frames without a thing: first frame and first one after."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(int)))
-    return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
 
 
 # ---- object consistency ----
@@ -156,12 +143,13 @@ def consistency_criteria(reading: Reading) -> Criteria:
 
 def _unexplained(reading: Reading, thing: Thing) -> list[tuple[int, int]]:
     """Stretches in which a thing is absent though nothing hides it and it has not left the picture."""
-    behind, count = hidden_frames(reading, thing), len(thing.present)
+    behind, count = hidden_frames(thing, reading.wall), len(thing.present)
     found = []
     for begin, end in gaps_of(thing.present):
         sides = [frame for frame in (begin - 1, end) if 0 <= frame < count]
         left = any(thing.cut[frame] for frame in sides)
-        covered = end - begin <= _COVERED and any(thing.near[frame] for frame in sides)
+        part = shrunk(thing)
+        covered = end - begin <= _COVERED and any(thing.near[frame] and part[frame] for frame in sides)
         if not (left or covered or behind[begin]):
             found.append((begin, end))
     return found
@@ -193,8 +181,11 @@ def _turns_into(reading: Reading, thing: Thing, other: Thing) -> bool:
 
 def _keeps_shape(reading: Reading, thing: Thing) -> float:
     """How much any third of the frames prefers another shape to the one that is likeliest over all."""
-    frames = np.flatnonzero(reading.telling(thing))
-    return closeness(shape_doubt(reading, thing, np.array_split(frames, min(3, len(frames) // BLINK) or 1)), 0.4, 1.6)
+    uncut = thing.present & ~thing.cut
+    frames = np.flatnonzero(uncut if uncut.sum() >= BLINK else thing.present)
+    thirds = np.array_split(frames, min(3, len(frames) // BLINK) or 1)
+    parts = [third[thing.whole[third]] if thing.whole[third].any() else third for third in thirds]
+    return closeness(shape_doubt(reading, thing, parts), 0.4, 1.6)
 
 
 def shape_doubt(reading: Reading, thing: Thing, parts: Sequence[np.ndarray]) -> float:
@@ -224,19 +215,21 @@ def _spread(values: Float[np.ndarray, " n"]) -> float:
 
 
 def _keeps_path(reading: Reading, thing: Thing) -> float:
-    """The largest step, against what speeds of the world allow."""
+    """The largest step, against what speeds of the world allow; 0 where frames say little about the next ones."""
     case, seen = reading.case, np.flatnonzero(thing.present)
-    if len(seen) < 2:
+    if len(seen) < 2 or (len(seen) > 3 * BLINK and any(is_rough(thing.centres[seen, i]) for i in range(2))):
         return 0.0
     metres = metres_per_side(reading, thing)
+    # How far a middle shifts of which a part is not seen; next to others, that may be a small one.
+    part, size = shrunk(thing) | thing.cut, metres * np.sqrt(thing.areas.max())
+    cover = size * np.where(part, 0.5, np.where(thing.whole, 0.0, 0.1))
     worst = 1.0
     for before, after in pairwise(seen):
         step = np.abs(thing.centres[after] - thing.centres[before]) * metres
-        if thing.cut[before] or thing.cut[after] or thing.near[before] or thing.near[after]:
-            continue  # part of it is hidden: its centre is not known
         limits = np.array([_SPEED, _FALL_SPEED]) * (after - before) / case.shape.fps + _TREMBLE
-        worst = min(worst, *(closeness(float(way), limit, 2 * limit) for way, limit in zip(step, limits, strict=True)))
-    return worst
+        limits += max(cover[before], cover[after])
+        worst = min(worst, *(closeness(way, limit, 1.5 * limit) for way, limit in zip(step, limits, strict=True)))
+    return float(worst)
 
 
 def metres_per_side(reading: Reading, thing: Thing) -> float:
