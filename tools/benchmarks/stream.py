@@ -7,12 +7,10 @@ longest video would take 169 MiB, a fifth of what the process does: were they ke
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from genworld.experiment import build_task, load_experiment
 from genworld.pipelines.stream import Shot, stream
 from genworld.pipelines.video import VideoGenerator
 from genworld.tasks.text_to_video import TextToVideo
+from tools.measuring import in_fresh_process, peak_memory, row
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke" / "text_to_video.yaml"
 PROMPT = "a red ball rolls to the left"
@@ -68,30 +67,3 @@ def smallest_generator() -> VideoGenerator:
     assert isinstance(task, TextToVideo)
     task.text.fit([PROMPT])
     return VideoGenerator(experiment, task)
-
-
-def in_fresh_process(function: Callable[..., tuple[float, float]], *args: Any) -> tuple[float, float]:
-    """Call a function where nothing was allocated before."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
-
-
-def peak_memory() -> float:
-    """The most memory that this process has had so far, in MiB. Linux only."""
-    # getrusage would count the memory of the process that this one was forked from.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
-
-
-def row(name: str, ours: float, reference: float, unit: str, most: float) -> dict[str, Any]:
-    """A line of the table that holds when ours is at most `most` times the reference."""
-    ratio = ours / reference
-    return {
-        "name": name,
-        "ours": ours,
-        "reference": reference,
-        "ratio": ratio,
-        "unit": unit,
-        "target": f"<= {most:.2f}",
-        "holds": ratio <= most,
-    }

@@ -19,7 +19,8 @@ from genworld.pipelines.stream import Shot, stream
 from genworld.pipelines.verbs import connect, edit, extend, inpaint, loop, outpaint
 from genworld.pipelines.video import VideoGenerator
 from genworld.types import Clip
-from tools.benchmarks.stream import PROMPT, in_fresh_process, peak_memory, row, smallest_generator
+from tools.benchmarks.stream import PROMPT, smallest_generator
+from tools.measuring import in_fresh_process, peak_memory, row
 
 PLAIN = "text to video"
 REPEATS = 5
