@@ -5,7 +5,7 @@ They measure the measures: each defect must lower its own abilities and leave th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genworld.data.synthetic import from_bytes, to_bytes
+from genworld.eval.worldbench import Score, score_video
 from genworld.eval.worldbench_cases import Ability, Case
 from genworld.world.clip import stage_of
 from genworld.world.layout import Scene
@@ -263,3 +264,45 @@ _PLANTS: dict[Defect, Callable[[Case], Tensor | None]] = {
     "shape change": _shape_change,
     "pass-through": _pass_through,
 }
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Mean scores on one ability of the cases that a defect was planted in.
+
+    Attributes:
+        defect: which.
+        ability: which.
+        num: cases.
+        real: mean score of the real videos.
+        planted: of those with the defect.
+    """
+
+    defect: Defect
+    ability: Ability
+    num: int
+    real: float
+    planted: float
+
+
+def defect_table(cases: Sequence[Case], defects: Sequence[Defect] = tuple(DEFECTS)) -> list[Planted]:
+    """What every defect does to every ability that can be asked where it can be planted."""
+    real: dict[int, Score] = {}
+    rows = []
+    for defect in defects:
+        pairs: dict[Ability, list[tuple[float, float]]] = {}
+        for case in cases:
+            video = plant(case, defect)
+            if video is None:
+                continue
+            if case.index not in real:
+                real[case.index] = score_video(case.pixels, case)
+            with_it, without = score_video(video, case).abilities, real[case.index].abilities
+            for name in case.abilities:
+                one, other = without[name], with_it[name]
+                assert one is not None
+                assert other is not None
+                pairs.setdefault(name, []).append((one, other))
+        means = {name: np.mean(each, axis=0) for name, each in pairs.items()}
+        rows += [Planted(defect, name, len(pairs[name]), *map(float, mean)) for name, mean in means.items()]
+    return rows

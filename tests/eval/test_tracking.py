@@ -1,0 +1,73 @@
+import numpy as np
+import torch
+
+from genworld.eval.tracking import find_things, find_wall, gaps_of, hidden_frames
+from genworld.eval.worldbench_cases import cases
+from genworld.world.objects import PALETTE
+
+GREY = 0.4
+
+
+def blocks(*boxes: tuple[str, slice, slice, slice], frames: int = 9) -> torch.Tensor:
+    """A grey clip with coloured boxes: colour, frames, rows, columns."""
+    clip = torch.full((3, frames, 64, 64), GREY)
+    for colour, when, rows, columns in boxes:
+        clip[:, when, rows, columns] = torch.tensor(PALETTE[colour]).view(3, 1, 1, 1) * 2 - 1
+    return clip
+
+
+def test_things_of_real_scenes_are_found_where_they_are() -> None:
+    for case in cases("full", 8):
+        things = {thing.colour: thing for thing in find_things(case.pixels, case.wall)}
+        assert set(things) == {wanted.colour for wanted in case.objects}
+        for index, wanted in enumerate(case.objects):
+            found, real = things[wanted.colour].masks, case.clip.masks[:, index].numpy()
+            assert (found & real).sum() / (found | real).sum() > 0.65
+            assert things[wanted.colour].parts.max() == 1
+
+
+def test_walls_are_found_in_the_picture_and_only_there() -> None:
+    made = cases("full", 8)
+    for case in made:
+        if case.ask != "prompt":
+            continue
+        wall = find_wall(case.pixels)
+        if case.wall is None:
+            assert wall is None
+        else:
+            assert wall is not None
+            assert (wall & case.wall).sum() / (wall | case.wall).sum() > 0.6
+
+
+def test_two_patches_of_a_colour_are_one_thing_only_behind_another() -> None:
+    rows, left, right = slice(20, 34), slice(10, 18), slice(24, 32)
+    halves = [("red", slice(None), rows, left), ("red", slice(None), rows, right)]
+    (apart,) = find_things(blocks(*halves))
+    assert set(apart.parts) == {2}
+    covered = find_things(blocks(*halves, ("blue", slice(None), slice(16, 38), slice(18, 24))))
+    assert {thing.colour: set(thing.parts) for thing in covered} == {"red": {1}, "blue": {1}}
+
+
+def test_presence_gaps_and_edges() -> None:
+    (thing,) = find_things(
+        blocks(
+            ("green", slice(0, 3), slice(0, 12), slice(30, 42)), ("green", slice(5, 9), slice(20, 32), slice(30, 42))
+        )
+    )
+    assert gaps_of(thing.present) == [(3, 5)]
+    assert thing.cut.tolist() == [True] * 3 + [False] * 6
+    np.testing.assert_allclose(thing.centres[5], np.array([36.0, 26.0]) / 64)
+    assert np.isnan(thing.centres[3]).all()
+    assert thing.whole.tolist() == [False] * 5 + [True] * 4
+
+
+def test_the_wall_hides_only_what_it_has_begun_to_cover() -> None:
+    wall = np.zeros((64, 64), dtype=bool)
+    wall[10:40, 30:50] = True
+    whole = ("red", slice(0, 4), slice(20, 32), slice(16, 28))
+    sliver = ("red", slice(4, 5), slice(20, 32), slice(24, 29))
+    (gone,) = find_things(blocks(whole), wall)
+    (covered,) = find_things(blocks(whole, sliver), wall)
+    assert not hidden_frames(gone, wall).any()
+    assert hidden_frames(covered, wall).tolist() == [False] * 5 + [True] * 4
+    assert not hidden_frames(covered, None).any()
