@@ -192,14 +192,15 @@ def _draw(seed: int, chance: Random, config: FloorConfig) -> Floor | None:
     rooms = _tour(plan)
     for room in rooms:
         watch.survey(room)
-    pixels = watch.counts()
-    things, pixels = _drop_unseen(things, pixels)
+    things = _drop_unseen(things, watch.counts())
     complete = all(any(t.kind == SIGNATURE[n] and t.room == i for t in things) for i, n in enumerate(names))
     if not complete or not FEWEST_THINGS <= len(things) <= MOST_THINGS:
         return None
-    floor = Floor(seed, plan, names, tuple(things), ground, np.stack(watch.poses), tuple(watch.rooms), pixels)
+    order = _walk_order(watch.poses, watch.rooms)
+    poses, view_rooms = np.stack([watch.poses[i] for i in order]), tuple(watch.rooms[i] for i in order)
     # What was dropped may have hidden others: count again.
-    return replace(floor, pixels=own_pixels(floor.stage, floor.poses))
+    pixels = own_pixels(stage_floor(plan, things, Random(seed)), poses)
+    return Floor(seed, plan, names, tuple(things), ground, poses, view_rooms, pixels)
 
 
 def own_pixels(stage: RoomStage, poses: Float[np.ndarray, "V 4 4"]) -> Int[np.ndarray, "V N"]:
@@ -275,7 +276,7 @@ class _Watch:
         return [look((float(x), float(y)), centre, EYE) for x, y in chosen]
 
 
-def _drop_unseen(things: list[Thing], pixels: np.ndarray) -> tuple[list[Thing], np.ndarray]:
+def _drop_unseen(things: list[Thing], pixels: np.ndarray) -> list[Thing]:
     """Without the things that no view shows, and without what stands on those."""
     seen = pixels.max(0) >= SEEN
     for index, thing in enumerate(things):
@@ -283,8 +284,18 @@ def _drop_unseen(things: list[Thing], pixels: np.ndarray) -> tuple[list[Thing], 
             seen[index] = False
     kept = np.nonzero(seen)[0].tolist()
     new = {old: place for place, old in enumerate(kept)}
-    moved = [replace(things[i], on=None if (on := things[i].on) is None else new[on]) for i in kept]
-    return moved, pixels[:, kept]
+    return [replace(things[i], on=None if (on := things[i].on) is None else new[on]) for i in kept]
+
+
+def _walk_order(poses: Sequence[np.ndarray], rooms: Sequence[int]) -> list[int]:
+    """Room after room, in each always on to the nearest place."""
+    order = [0]
+    while len(order) < len(poses):
+        here = poses[order[-1]][:2, 3]
+        left = [i for i in range(len(poses)) if i not in order]
+        room = rooms[left[0]] if all(rooms[i] != rooms[order[-1]] for i in left) else rooms[order[-1]]
+        order.append(min((i for i in left if rooms[i] == room), key=lambda i: (np.hypot(*(poses[i][:2, 3] - here)), i)))
+    return order
 
 
 def _tour(plan: FloorPlan) -> list[int]:

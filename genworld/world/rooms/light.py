@@ -48,7 +48,7 @@ def shade(stage: RoomStage, point: Vec, direction: Vec, depth: Tensor, part: Ten
     colour *= light
     shiny = stage.gloss.index_select(0, part).nonzero()[:, 0]
     half = Vec(*(a - b for a, b in zip(way.pick(shiny), direction.pick(shiny).unit(), strict=True))).unit()
-    glint = normal.pick(shiny).dot(half).clamp_min(0).pow(24) * (0.55 * falloff[shiny])
+    glint = normal.pick(shiny).dot(half).clamp_min(0).pow(36) * (0.38 * falloff[shiny])
     colour.index_copy_(1, shiny, colour[:, shiny] + glint)
     return colour
 

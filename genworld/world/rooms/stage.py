@@ -77,7 +77,7 @@ class RoomStage:
     def map(self, change: Callable[[Tensor], Tensor]) -> RoomStage:
         """A copy with `change` applied to every tensor."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        tensors = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **tensors)
 
 
@@ -120,7 +120,7 @@ def stage_floor(plan: FloorPlan, things: Sequence[Thing], chance: Random) -> Roo
         rows += [_row(thing, index + 1, part) for part in thing.parts]
     none = np.zeros(3)
     planes = [_Row(-1, none, none, np.eye(3), 0, colour) for colour in (_FLOORS[0], _CEILING)]
-    table = _Row(*(np.array(column) for column in zip(*rows, *planes, strict=True)))  # type: ignore[arg-type]
+    table = _Row(*(np.array(column) for column in zip(*rows, *planes, strict=True)))
     rooms, shade = _maps(plan, things)
     each = range(len(plan.rooms))
     floors, walls = (chance.sample(range(len(some)), len(plan.rooms)) for some in (_FLOORS, _WALLS))
