@@ -15,11 +15,12 @@ from torch import Tensor
 
 from genworld.eval.reconstruction import PerVideo
 from genworld.eval.shape_recogniser import ShapeRecogniser
-from genworld.eval.worldbench_cases import ABILITIES, SHAPE, Ability, Case, Suite, cases, fingerprint
+from genworld.eval.worldbench_cases import ABILITIES, ASKS, SHAPE, Ability, Case, Suite, cases, fingerprint
 from genworld.eval.worldbench_physics import coherence_criteria, interaction_criteria, permanence_criteria
 from genworld.eval.worldbench_reading import Reading, read_video, weakest
 from genworld.eval.worldbench_reasoning import reasoning_criteria
 from genworld.eval.worldbench_scores import Criteria, consistency_criteria, text_criteria
+from genworld.ops.random import seed_of
 from genworld.types import ClipShape
 
 __all__ = ["ABILITIES", "Case", "Score", "WorldBench", "calibrate", "cases", "fingerprint", "score_video", "shuffled"]
@@ -149,12 +150,13 @@ def measure(pairs: Sequence[tuple[Float[Tensor, "3 F H W"], Case]]) -> dict[str,
 def shuffled(cases: Sequence[Case]) -> list[int]:
     """For the floor: for each video, the case of another one, which it is to be scored by.
 
-    Each kind of case is turned by one place, so that prompts are exchanged for prompts that ask for as much, and nobody
-    keeps its own; a kind with a single case keeps it. Deterministic.
+    Among the cases that give a model as much (a prompt, first frames, a camera path), everybody gets that of the next
+    one in a random circle; only one that is alone keeps its own. Always the same.
     """
     order = list(range(len(cases)))
-    for kind in {case.kind for case in cases}:
-        members = [i for i, case in enumerate(cases) if case.kind == kind]
+    for ask in ASKS:
+        members = [i for i, case in enumerate(cases) if case.ask == ask]
+        members.sort(key=lambda i: seed_of("shuffled prompts", cases[i].index))
         for place, member in enumerate(members):
             order[member] = members[(place + 1) % len(members)]
     return order

@@ -219,6 +219,13 @@ def what_asks(kind: Kind) -> Ask:
     return "camera" if kind == "camera" else "frames" if OWN_ABILITY[kind] == "reasoning" else "prompt"
 
 
+def asks_for(suite: Suite, ability: Ability) -> set[Ask]:
+    """What the cases of a suite that are about an ability need a model to take; empty where there are none."""
+    asks = {what_asks(kind) for kind in CYCLES[suite] if OWN_ABILITY[kind] == ability}
+    anywhere = {"consistency", "text", "interaction"}  # of any prompt: what is shown, what is said, what drops
+    return asks | ({"prompt"} if ability in anywhere else set())
+
+
 def _case(suite: Suite, index: int, kind: Kind, shape: ClipShape) -> Case:
     world, num_given = _world(suite, kind, index), _num_given(kind, shape.fps)
     for attempt in range(_TRIES):

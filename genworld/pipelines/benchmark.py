@@ -11,18 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from genworld.eval.bootstrap import Interval, interval_of_mean
 from genworld.eval.worldbench import ABILITIES, CRITERIA, WorldBench, shuffled
 from genworld.eval.worldbench_cases import (
-    CYCLES,
     FINGERPRINTS,
-    OWN_ABILITY,
     Ability,
     Ask,
     Case,
     Suite,
+    asks_for,
     cases,
     fingerprint,
-    what_asks,
 )
 from genworld.flow.guidance import GuidanceConfig
 from genworld.flow.samplers import SamplerConfig
@@ -31,7 +30,6 @@ from genworld.tasks.given import Given, GivenConfig
 from genworld.tasks.text_to_video import Request
 
 BATCH = 8
-RESAMPLES = 10_000
 SHORT = {
     "text": "text",
     "coherence": "3D",
@@ -66,10 +64,10 @@ def run_benchmark(
 
     Returns:
         A dictionary that is ready for JSON, but for `sheet`: its `captions` and `columns` of videos are for a contact
-        sheet (see `record`). `abilities` holds for each ability that was asked: `score` with a 95 % bootstrap interval
-        (`low`, `high`), `num` of videos, `ceiling` (real renders), `ceiling_vae` (their reconstructions), `floor`
-        (the same videos, prompts shuffled among them), and the same by criterion; `not_asked` gives reasons for the
-        others.
+        sheet (see `record`). `abilities` holds for each ability that was asked: `score` with its 95 % interval (`low`,
+        `high`, and how `interval` was found), `num` of videos, `ceiling` (real renders), `ceiling_vae` (their
+        reconstructions), `floor` (the same videos, prompts shuffled among them), and the same by criterion;
+        `not_asked` gives reasons for the others.
 
     Raises:
         ValueError: an unknown suite, or a shape in which the truth could not be seen.
@@ -190,7 +188,8 @@ def _rows(videos: Sequence[Float[Tensor, "3 F H W"]], cases: Sequence[Case]) -> 
 
 def _ability(name: Ability, rows: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]) -> dict[str, Any]:
     key = f"world/{name}"
-    low, high = _interval(rows["score"][key])
+    known = rows["score"][key][np.isfinite(rows["score"][key])]
+    interval = interval_of_mean(known)
     parts = {part: f"{key}/{part}" for part in CRITERIA[name]}
     criteria = {
         part: {of: float(np.nanmean(table[path])) for of, table in rows.items() if path in table}
@@ -199,15 +198,9 @@ def _ability(name: Ability, rows: Mapping[str, Mapping[str, Float[np.ndarray, " 
         if path in rows["score"]
     }
     scores = {of: float(np.nanmean(table[key])) for of, table in rows.items()}
-    return scores | {"low": low, "high": high, "num": int(np.isfinite(rows["score"][key]).sum()), "criteria": criteria}
-
-
-def _interval(values: Float[np.ndarray, " n"], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean over resampled videos."""
-    known = values[np.isfinite(values)]
-    picks = np.random.default_rng(seed).integers(0, len(known), (RESAMPLES, len(known)))
-    low, high = np.quantile(known[picks].mean(1), [0.025, 0.975])
-    return float(low), float(high)
+    interval = interval_of_mean(known) or Interval(0.0, 1.0, "all that is possible: a single video")
+    ends = {"low": interval.low, "high": interval.high, "interval": interval.method}
+    return scores | ends | {"num": len(known), "criteria": criteria}
 
 
 def _of_video(table: Mapping[str, Float[np.ndarray, " n"]], index: int) -> dict[str, float]:
@@ -221,7 +214,7 @@ def _not_asked(suite: Suite, abilities: Mapping[str, object], asks: Sequence[Ask
     for name in ABILITIES:
         if name in abilities:
             continue
-        needs = sorted({what_asks(kind) for kind in CYCLES[suite] if OWN_ABILITY[kind] == name})
+        needs = sorted(asks_for(suite, name))
         missing = [words[need] for need in needs if need not in asks]
         if missing:
             reasons[name] = f"the model does not take {' or '.join(missing)}"

@@ -181,7 +181,7 @@ def test_the_floor_exchanges_prompts_among_equals() -> None:
     made = cases("full", 16)
     order = shuffled(made)
     assert sorted(order) == list(range(16))
-    assert all(made[i].kind == made[j].kind and i != j for i, j in enumerate(order))
+    assert all(made[i].ask == made[j].ask and i != j for i, j in enumerate(order))
     assert order == shuffled(made)
     floor = measure([(case.pixels, made[i]) for case, i in zip(made, order, strict=True)])
     assert all(floor[f"world/{name}"] < 0.35 for name in ("text", "reasoning"))
