@@ -15,7 +15,7 @@ from torch import Tensor
 from genworld.eval.clip_score import ImageTextEncoder
 from genworld.models.alignment import spread_frames
 
-TEMPLATES = ("{}", "a {}", "A {}.", "There is a {}.", "A {} stays still.", "A {} moves.")
+TEMPLATES = ("{}", "A {}.", "A {} stays still.", "A {} moves.", "A {} drops and bounces.")
 """Sentences around the name of a class, in the manner of the world's captions."""
 
 _TIE = 1e-6  # cosines of float32 features that are nearer are equal

@@ -19,7 +19,7 @@ from genworld.ops.collectives import gather_rows
 from genworld.ops.pictures import write_sheet
 from genworld.ops.precision import without_autocast
 from genworld.ops.random import seed_of
-from genworld.tasks.base import Task, TaskOutput, group_by_shape
+from genworld.tasks.base import Task, TaskOutput, check_captions, group_by_shape
 from genworld.types import ClipSource, Pack, Pick, TokenGrid
 
 
@@ -215,11 +215,7 @@ class Align(Task):
         samples = list(readable(source, picks))
         videos = [torch.stack([item.need_pixels() for item in group]) for group in group_by_shape(samples)]
         self.encoder.fit((info.text for info in infos), videos)
-        for info in infos:
-            try:
-                self.encoder.text.tokenize([info.text])
-            except ValueError as error:
-                raise ValueError(f"the caption of clip {info.name}: {error}") from None
+        check_captions(self.encoder.text, infos)
 
     def assets(self) -> dict[str, str]:
         """Tokens and words that were learned from captions."""

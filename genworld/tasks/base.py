@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.data.reading import readable
-from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
+from genworld.models.text_encoder import TextEncoder
+from genworld.types import ClipInfo, ClipSource, Pack, Pick, Sample, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,19 @@ class PickedPixels:
 
     def __iter__(self) -> Iterator[Float[Tensor, "3 F H W"]]:
         return (sample.need_pixels() for sample in readable(self.source, self.picks))
+
+
+def check_captions(text: TextEncoder, infos: Iterable[ClipInfo]) -> None:
+    """See that a text encoder takes every caption.
+
+    Raises:
+        ValueError: one is too long; names the clip.
+    """
+    for info in infos:
+        try:
+            text.tokenize([info.text])
+        except ValueError as error:
+            raise ValueError(f"the caption of clip {info.name}: {error}") from None
 
 
 def group_by_shape(samples: Iterable[Sample]) -> list[list[Sample]]:

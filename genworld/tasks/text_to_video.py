@@ -29,7 +29,7 @@ from genworld.ops.ragged import Segments
 from genworld.ops.ragged import pack as pack_ragged
 from genworld.ops.ragged import unpack as unpack_ragged
 from genworld.ops.random import Key, generator, normal, uniform
-from genworld.tasks.base import PickedPixels, Task, TaskOutput
+from genworld.tasks.base import PickedPixels, Task, TaskOutput, check_captions
 from genworld.tasks.given import Given, GivenConfig, Layout, draw_given, lay_given, mix, spread
 from genworld.tasks.paste import paste
 from genworld.types import CameraPath, ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
@@ -147,11 +147,7 @@ class TextToVideo(Task):
             self.vae.fit(PickedPixels(source, picks), FIT_BLOCKS, generator(0, "fit"))
         if self.text.trainable:
             self.text.fit(info.text for info in infos)
-        for info in infos:
-            try:
-                self.text.tokenize([info.text])
-            except ValueError as error:
-                raise ValueError(f"the caption of clip {info.name}: {error}") from None
+        check_captions(self.text, infos)
 
     def assets(self) -> dict[str, str]:
         """The tokenizer that was built from captions."""
