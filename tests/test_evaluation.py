@@ -205,7 +205,8 @@ def test_the_card_stands_alone_and_shows_captions_as_they_are(whole: Evaluation,
     assert "http" not in page.replace("data:image/png;base64,", "").replace("http-equiv", ""), "fetches nothing"
     assert page.count("data:image/png;base64,") == 2
     for name in whole.record["metrics"]:
-        assert name in page
+        assert name in page, "in a row, or among those of one convention"
+    assert f"{whole.record['metrics']['flow/5x32x32_8fps/t0.3']['value']:.4g} (" in page
     assert read_record(tmp_path / "out.json")["metrics"] == json.loads(json.dumps(whole.record["metrics"]))
 
 

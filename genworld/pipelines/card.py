@@ -14,6 +14,7 @@ from PIL import Image
 
 from genworld.data.synthetic import from_bytes
 from genworld.ops.pictures import contact_sheet
+from genworld.pipelines.catalogue import FOREIGN
 from genworld.pipelines.comparison import FORMAT
 from genworld.pipelines.evaluation import Evaluation
 from genworld.pipelines.measures import BLIND
@@ -59,6 +60,11 @@ def write_card(evaluation: Evaluation, results: Path, provenance: Mapping[str, A
 # ---- what both say ----
 
 
+def is_foreign(entry: Mapping[str, Any]) -> bool:
+    """Whether a number is of clips that its encoder knows nothing of: its name says so wherever it stands."""
+    return any(warning.startswith(FOREIGN) for warning in entry.get("warnings", ()))
+
+
 def title_of(record: Mapping[str, Any]) -> str:
     """Of what it is a card."""
     subject = record["subject"]
@@ -66,16 +72,34 @@ def title_of(record: Mapping[str, Any]) -> str:
 
 
 def rows_of(record: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """Metric, value, interval, what it is to be read against, and number of videos, as text."""
+    """Metric, value, interval, what it is to be read against, and number of videos, as text; without bins of time."""
     rows = []
-    for name, entry in record["metrics"].items():
+    for name, entry in _whole(record).items():
         unit = f" {entry['unit']}" if entry.get("unit") else ""
         interval = entry.get("interval")
         span = f"{_number(interval['low'])} … {_number(interval['high'])}" if interval else "-"
         beside = "; ".join(f"{key} {_number(value)}" for key, value in entry.get("beside", {}).items()) or "-"
         arrow = ARROWS[entry.get("better", "")]
+        name = f"{name} ({FOREIGN.lower()})" if is_foreign(entry) else name
         rows.append((f"{name} {arrow}".strip(), f"{_number(entry['value'])}{unit}", span, beside, str(entry["num"])))
     return rows
+
+
+def bins_of(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The flow loss by shape and bin of time: the heads of columns, and rows of `loss (blind loss)`."""
+    table: dict[str, dict[str, str]] = {}
+    for name, entry in record["metrics"].items():
+        if "/t" in name and name.startswith("flow/"):
+            shape, _, time = name.removeprefix("flow/").rpartition("/t")
+            blind = entry.get("beside", {}).get(BLIND)
+            table.setdefault(shape, {})[time] = _number(entry["value"]) + (f" ({blind:.2f})" if blind else "")
+    times = sorted({time for row in table.values() for time in row}, key=float)
+    return ["t", *times], [[shape, *(row.get(time, "-") for time in times)] for shape, row in table.items()]
+
+
+def _whole(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that are not of one bin of time."""
+    return {name: entry for name, entry in record["metrics"].items() if not (name.startswith("flow/") and "/t" in name)}
 
 
 def facts_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -131,7 +155,12 @@ def lines_of(record: Mapping[str, Any]) -> list[str]:
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}  (of {row[4]})"
         for row in rows[1:]
     ]
-    return [*table, *(f"note: {note}" for note in notes_of(record))]
+    heads, bins = bins_of(record)
+    lines = [
+        "flow loss by time (in brackets: blind to the clip)",
+        *("  ".join(f"{cell:>16}" for cell in row) for row in [heads, *bins]),
+    ]
+    return [*table, *(lines if bins else []), *(f"note: {note}" for note in notes_of(record))]
 
 
 def markdown(record: Mapping[str, Any], pictures: Mapping[str, tuple[str, str]]) -> str:
@@ -140,8 +169,12 @@ def markdown(record: Mapping[str, Any], pictures: Mapping[str, tuple[str, str]])
     parts += [f"> **{_cell(note)}**" if note in record["warnings"] else f"> {_cell(note)}" for note in notes_of(record)]
     parts += ["", "| metric | value | 95 % interval | beside | videos |", "| --- | ---: | --- | --- | ---: |"]
     parts += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows_of(record)]
+    heads, bins = bins_of(record)
     for name, (title, link) in pictures.items():
         parts += ["", f"## {title}", "", f"![{name}]({link})"]
+        if name == "flow":
+            parts += ["", f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+            parts += [f"| {' | '.join(map(_cell, row))} |" for row in bins]
     parts += ["", "## How each number is computed", ""]
     parts += [f"- **{_cell(names)}**: {_cell(words)}" for names, words in conventions_of(record)]
     parts += ["", "## Where it comes from", "", "| | |", "| --- | --- |"]
@@ -156,10 +189,11 @@ def page(record: Mapping[str, Any], pictures: Mapping[str, tuple[str, str]]) -> 
     notes = "".join(
         f"<li{' class=loud' if note in warnings else ''}>{html.escape(note)}</li>" for note in notes_of(record)
     )
-    rows = "".join(_row(row, entry) for row, entry in zip(rows_of(record), record["metrics"].values(), strict=True))
+    rows = "".join(_row(row, entry) for row, entry in zip(rows_of(record), _whole(record).values(), strict=True))
     figures = "".join(
-        f'<figure><figcaption>{html.escape(title)}</figcaption><img src="{link}" alt="{html.escape(title)}"></figure>'
-        for title, link in pictures.values()
+        f'<figure><figcaption>{html.escape(title)}</figcaption><img src="{link}" alt="{html.escape(title)}">'
+        f"{_bins(record) if kind == 'flow' else ''}</figure>"
+        for kind, (title, link) in pictures.items()
     )
     words = "".join(f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in conventions_of(record))
     facts = "".join(f"<dt>{html.escape(a)}</dt><dd><code>{html.escape(b)}</code></dd>" for a, b in facts_of(record))
@@ -197,8 +231,8 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th{font-weight:500;color:var(--soft);font-size:13px;text-align:left}
 th,td{padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.v{font-weight:600}.n,td.v{text-align:right;white-space:nowrap}td.i,td.b{color:var(--soft);font-size:14px}
-td.i{white-space:nowrap}tr.part td{border-bottom-color:transparent;padding-top:1px;padding-bottom:1px;font-size:14px}
-tr.part td:first-child{padding-left:16px;color:var(--soft)}tr.part td.v{font-weight:400}.arrow{color:var(--mark)}
+td.i{white-space:nowrap}.bins{font-size:13.5px;margin-top:8px}.bins th,.bins td{padding:3px 0}
+.arrow{color:var(--mark)}
 figure{margin:36px 0 0}figcaption{font-size:16px;font-weight:600;margin-bottom:8px}
 img{max-width:100%;height:auto;border:1px solid var(--line);background:#fff}
 dl{display:grid;grid-template-columns:minmax(140px,1fr) 3fr;gap:4px 20px;font-size:13.5px;margin:0}
@@ -215,11 +249,22 @@ def _row(row: Sequence[str], entry: Mapping[str, Any]) -> str:
     arrow = ARROWS[entry.get("better", "")]
     if arrow:
         name = f'{name.removesuffix(arrow)}<span class=arrow title="{entry["better"]} is better">{arrow}</span>'
-    kind = " class=part" if "/t0." in row[0] else ""
     return (
-        f"<tr{kind}><td>{name}</td><td class=v>{value}</td><td class=i>{span}</td><td class=b>"
+        f"<tr><td>{name}</td><td class=v>{value}</td><td class=i>{span}</td><td class=b>"
         f"{beside.replace('; ', '<br>')}</td><td class=n>{num}</td></tr>"
     )
+
+
+def _bins(record: Mapping[str, Any]) -> str:
+    heads, bins = bins_of(record)
+    head = "".join(f"<th{'' if i == 0 else ' class=n'}>{html.escape(cell)}</th>" for i, cell in enumerate(heads))
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{'' if i == 0 else ' class=n'}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
+        + "</tr>"
+        for row in bins
+    )
+    return f"<table class=bins><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _number(value: float) -> str:
@@ -289,7 +334,7 @@ def _flow(metrics: Mapping[str, Any]) -> tuple[str, bytes] | None:
         axes.set_title(name.removeprefix("flow/"), fontsize="medium")
         axes.set_xlabel("time (1 is noise)")
         axes.spines[["top", "right"]].set_visible(False)
-    return "Held-out flow loss by time; dashed: who sees nothing of the clip", _figure_png(figure)
+    return "Held-out flow loss by time (dashed, and in brackets: one who is blind to the clip)", _figure_png(figure)
 
 
 def _losses(table: Path) -> tuple[str, bytes] | None:

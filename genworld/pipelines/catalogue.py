@@ -26,6 +26,8 @@ from genworld.types import ClipShape
 
 logger = logging.getLogger(__name__)
 
+FOREIGN = "OUT OF DOMAIN"
+"""How a warning begins that an encoder knows nothing of the clips."""
 LEAST = 4  # videos that a distance can be computed from
 _T2V, _VAE, _VIDEOS = "text_to_video", "autoencode", "videos"
 
@@ -236,7 +238,7 @@ class Encoder:
         if not self.domain or on_world:
             return []
         return [
-            f"OUT OF DOMAIN: the encoder {self.name!r} has only ever seen {self.domain}. These clips are not that: its "
+            f"{FOREIGN}: the encoder {self.name!r} has only ever seen {self.domain}. These clips are not that: its "
             "numbers say little about them and are not to be compared with those of other encoders"
         ]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_clip import make_clip
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -98,6 +99,22 @@ def test_order_chunks_and_merging_do_not_matter() -> None:
         metric.compute()
 
 
+def test_without_prompts_there_is_only_the_consistency_of_frames() -> None:
+    clips = videos(3, 4)
+    told, silent = CLIPScore(Linear(), "x"), CLIPScore(Linear(), "x")
+    told.update(clips, ["a", "bb", "ccc"])
+    silent.update(clips, None)
+    assert as_floats(silent.compute()) == {"frame_consistency[x]": as_floats(told.compute())["frame_consistency[x]"]}
+
+
+def test_prompts_of_others_are_kept_beside_their_own() -> None:
+    clips = videos(3, 4)
+    metric, other = CLIPScore(Linear(), "x"), CLIPScore(Linear(), "x")
+    metric.update(clips, ["a", "bb", "ccc"], range(3), others=["bb", "ccc", "a"])
+    other.update(clips, ["bb", "ccc", "a"], range(3))
+    torch.testing.assert_close(metric.per_video()["other"], other.per_video()["cosine"])
+
+
 def test_bad_input() -> None:
     metric = CLIPScore(Linear(), "linear")
     with pytest.raises(ValueError, match="3 videos need as many prompts, got 2"):
@@ -111,28 +128,7 @@ def test_bad_input() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    folder = tmp_path_factory.mktemp("clip")
-    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    words = {"vocab_size": 259, "max_position_embeddings": 24, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
-    torch.manual_seed(0)
-    config = transformers.CLIPConfig(
-        text_config=tower | words, vision_config=tower | {"image_size": 16, "patch_size": 8}, projection_dim=8
-    )
-    transformers.CLIPModel(config).save_pretrained(folder)
-    transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16).save_pretrained(folder)
-    vocabulary = {"<pad>": 0, "</s>": 1, "<s>": 2}
-    vocabulary |= {byte: 3 + i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    special = [("<s>", 2), ("</s>", 1)]
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", bos_token="<s>"
-    ).save_pretrained(folder)
-    return folder
+    return make_clip(tmp_path_factory.mktemp("clip"))
 
 
 def torchmetrics_score(folder: Path):

@@ -133,6 +133,21 @@ def test_the_conventions_differ_by_one_sample() -> None:
     torch.testing.assert_close(unbiased - means, (biased - means) * 16 / 15)
 
 
+@pytest.mark.parametrize(("num", "percent"), [(16, 5.8), (256, 0.4), (2048, 0.04)])
+def test_what_the_conventions_are_apart(num, percent) -> None:
+    """As the reference measured it at 400 dimensions; how much of the distance is one of means moves it a little."""
+    one, two = normal(num, 400, seed=1), normal(num, 400, seed=2)
+    biased, unbiased = (low_rank_frechet_distance(one, two, convention) for convention in ("biased", "unbiased"))
+    assert 100 * (unbiased / biased - 1).item() == pytest.approx(percent, rel=0.25)
+
+
+def test_the_biased_covariance_is_that_of_cd_fvd() -> None:
+    """E[x x^T] - mean mean^T, from running sums."""
+    features = skewed(20, 5)
+    expected = features.T @ features / 20 - torch.outer(features.mean(0), features.mean(0))
+    torch.testing.assert_close(covariance_of(moments_of(features), "biased"), expected)
+
+
 def test_bad_moments() -> None:
     good = torch.zeros(3), torch.eye(3)
     with pytest.raises(ValueError, match=r"cov_b should be of shape \(3, 3\)"):
@@ -155,6 +170,24 @@ def test_bias_law_of_white_features() -> None:
     measured = of_features(normal(2048, 400, seed=1), normal(2048, 400, seed=2)).item()
     assert measured == pytest.approx(39.7, abs=0.6)
     assert measured == pytest.approx(law, abs=0.6)  # a draw deviates by 0.2
+
+
+@pytest.mark.parametrize(
+    ("num", "expected"), [(64, 551), (256, 301), (512, 157), (1024, 79.1), (2048, 39.7), (4096, 19.9), (8192, 9.85)]
+)
+def test_what_a_perfect_generator_scores(num, expected) -> None:
+    """Two samples of N(0, I) at 400 dimensions, as the reference measured them; under 400 the law is no more."""
+    one, two = normal(num, 400, seed=1), normal(num, 400, seed=2)
+    few = num < 400
+    measured = low_rank_frechet_distance(one, two, "unbiased") if few else of_features(one, two, "unbiased")
+    assert measured.item() == pytest.approx(expected, rel=0.03 if few else 0.02)
+    if num >= 512:
+        assert finite_sample_bias(torch.eye(400), num, num).item() == pytest.approx(expected, rel=0.02)
+
+
+def test_bias_of_the_width_of_cd_fvd() -> None:
+    law = finite_sample_bias(torch.eye(1408), 2048, 2048).item()
+    assert law - 2 * 1408 / 2048 == pytest.approx(484, abs=0.5)
 
 
 @pytest.mark.parametrize(("num_a", "num_b"), [(100, 100), (300, 200)])
@@ -293,6 +326,20 @@ def test_bad_encoders() -> None:
     for encoder, message in encoders:
         with pytest.raises(ValueError, match=message):
             FrechetDistance(encoder, 6, "random").update(GENERATED, real=False, fps=8)
+
+
+def test_the_distance_without_each_group() -> None:
+    """Groups are positions modulo 8; the interval needs every video to have one, and enough of them."""
+    metric = new_metric()
+    metric.update(REAL, real=True, fps=8, positions=range(24))
+    metric.update(GENERATED, real=False, fps=8, positions=range(20))
+    left_out, encode = metric.compute()["fd[random]/left_out"], Project()
+    real, generated = encode(REAL), encode(GENERATED)
+    for group in range(8):
+        keep_real, keep_made = (torch.arange(num) % 8 != group for num in (24, 20))
+        torch.testing.assert_close(left_out[group], of_features(real[keep_real], generated[keep_made]))
+    metric.update(GENERATED[:1], real=False, fps=8)
+    assert "fd[random]/left_out" not in metric.compute()
 
 
 def test_what_cannot_be_compared() -> None:

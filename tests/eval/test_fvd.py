@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from genworld.eval import fvd
-from genworld.eval.frechet import moments_of
-from genworld.eval.fvd import FVD, I3D, FVDProtocol, JEDi, cd_fvd_input, jedi_input, polynomial_mmd
+from genworld.eval.frechet import low_rank_frechet_distance, moments_of
+from genworld.eval.fvd import CDFVD, FVD, I3D, FVDProtocol, JEDi, cd_fvd_input, jedi_input, polynomial_mmd
 
 
 class FakeI3D(nn.Module):
@@ -158,6 +158,34 @@ def test_running_moments_give_the_same_jedi() -> None:
     halves = 100 * polynomial_mmd(one[::2], one[1::2])
     torch.testing.assert_close(result["jedi[mean]/real_against_real"], halves)
     assert result["jedi[mean]/num_generated"] == 8
+
+
+@pytest.mark.parametrize(("num", "expected"), [(256, 0.0399), (1024, 0.0095)])
+def test_what_noise_scores_against_itself(num, expected) -> None:
+    """Uniform noise of JEDi's 1,280 features: pairs of equals are included, which costs about 9.7 / N."""
+    chance = torch.Generator().manual_seed(0)
+    one, two = torch.rand(2, num, 1280, dtype=torch.float64, generator=chance)
+    metric = JEDi(lambda pixels: pixels, 1280, "noise")
+    assert metric.distance(moments_of(one), moments_of(two)).item() == pytest.approx(expected, rel=0.08)
+
+
+def test_cd_fvd_with_an_encoder_of_ones_own() -> None:
+    def encode(pixels: Tensor) -> Tensor:
+        assert pixels.shape[2:] == (16, 224, 224)
+        return pixels[:, :, ::8, ::64, ::64].double().flatten(1)[:, :7]
+
+    metric = CDFVD(encode, 7, "corner")
+    real, generated = videos(6, 1), videos(5, 2)
+    metric.update(real, real=True, fps=8, positions=range(6))
+    metric.update(generated, real=False, fps=8, positions=range(5))
+    result = metric.compute()
+    expected = low_rank_frechet_distance(encode(cd_fvd_input(real)), encode(cd_fvd_input(generated)), "biased")
+    torch.testing.assert_close(result["cd_fvd[corner]"], expected, rtol=1e-6, atol=1e-9)
+    assert result["cd_fvd[corner]/covariance"] == "biased"
+    with pytest.raises(ValueError, match="of 16 frames, got 17"):
+        metric.update(videos(1, 1, frames=17), real=False, fps=8)
+    with pytest.raises(ValueError, match="in training mode"):
+        CDFVD(torch.nn.Linear(2, 2), 2, "linear")
 
 
 def test_other_kernels() -> None:
