@@ -20,9 +20,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-SEEDS_FILE = "seeds.json"
 
 
 def main() -> int:
@@ -46,58 +43,16 @@ def main() -> int:
 
 def write_videos(args: argparse.Namespace) -> int:
     """The videos that are not there yet."""
-    from tqdm import tqdm
-
-    from genworld.config import encode
-    from genworld.data.writer import write_video
-    from genworld.eval.vbench import read_prompts, videos_of
-    from genworld.ops.random import seed_of
-    from genworld.pipelines.command import provenance
-    from genworld.pipelines.evaluation import run_record
+    from genworld.eval.vbench import read_prompts
+    from genworld.pipelines.vbench_export import SEEDS_FILE, export
     from genworld.pipelines.video import VideoGenerator
-    from genworld.tasks.text_to_video import Request
 
-    wanted = videos_of(read_prompts(args.prompts))
+    counts = read_prompts(args.prompts)
     generator = VideoGenerator.from_run(args.run)
-    settings, shape = generator.settings(args.steps, args.guidance), generator.trained
-    seeds = {each.name: seed_of(args.seed, "vbench", each.prompt, each.index) for each in wanted}
-    made_by = {**run_record(args.run), "seed": args.seed, "shape": list(shape), "settings": encode(list(settings))}
-    _claim(args.out, made_by, seeds, provenance())
-    missing = [each for each in wanted if not (args.out / each.name).is_file()]
-    print(f"{len(wanted)} videos, of which {len(wanted) - len(missing)} are there")
-    for first in tqdm(range(0, len(missing), args.batch), desc="sampling", unit="batch"):
-        part = missing[first : first + args.batch]
-        clips = generator.sample([Request(each.prompt, shape, seeds[each.name]) for each in part], settings)
-        for each, clip in zip(part, clips, strict=True):
-            write_video(args.out / each.name, clip.pixels, clip.fps)
-    print(f"wrote {args.out}: {len(wanted)} videos and {SEEDS_FILE}")
+    settings = generator.settings(args.steps, args.guidance)
+    there, made = export(generator, args.run, counts, args.out, settings, args.seed, args.batch)
+    print(f"wrote {made} videos to {args.out}, where {there} were already; all their seeds are in {SEEDS_FILE}")
     return 0
-
-
-def _claim(folder: Path, made_by: dict[str, Any], seeds: dict[str, int], origin: dict[str, str]) -> None:
-    """Write down how the videos of a folder are made, before the first; refuse a folder of others.
-
-    Raises:
-        ValueError: the folder holds videos that were made otherwise.
-    """
-    file = folder / SEEDS_FILE
-    if file.is_file():
-        old = json.loads(file.read_text("utf-8"))
-        changed = [key for key, value in made_by.items() if old["made_by"].get(key) != json.loads(json.dumps(value))]
-        if changed:
-            raise ValueError(
-                f"{folder} holds videos that were made with another {', '.join(changed)}: name another --out"
-            )
-        seeds = old["seeds"] | seeds
-    elif folder.is_dir() and any(folder.glob("*.mp4")):
-        raise ValueError(
-            f"{folder} holds videos but no {SEEDS_FILE}, so nothing says how they were made: name another --out"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    record = {"made_by": made_by, "seeds": seeds, "provenance": origin}
-    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(file)
 
 
 def write_scores(results: Sequence[Path], out: Path | None) -> int:
