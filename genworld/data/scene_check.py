@@ -179,7 +179,7 @@ def _conventions(views: Sequence[View]) -> tuple[list[Finding], Convention]:
         "median depth error as given": given.error,
         "at best": top.error,
     }
-    if max(fit.overlap for fit in fits.values()) < _OVERLAP:
+    if given.overlap < _OVERLAP and top.agreement < _WEAKEST:
         nothing = Finding("poses", "unknown", "", "no two of the views look at the same place", evidence)
         return [nothing, _scale(views, Convention())], Convention()
     if top.agreement < _WEAKEST:
@@ -270,13 +270,14 @@ def _boxes(scene: Scene, views: Sequence[View]) -> Finding:
     boxes, rays = scene.boxes, rays_of(views).moved(scene.aligned_from_world.double())
     given = fit_boxes(rays, boxes)
     mistakes = readings(scene.aligned_from_world, "in the world's axes, unaligned", "aligned twice")
+    del mistakes["z up"]  # what they ought to be
     fits = {name: fit_boxes(rays.moved(torch.linalg.inv(pose)), boxes) for name, pose in mistakes.items()}
     best, top = max(fits.items(), key=lambda item: item[1])
     elsewhere = max(fit_boxes(rays.moved(pose), boxes) for pose in displacements(boxes))
     evidence = {"solid as given": given, best: top, "best displaced": elsewhere}
     if len(boxes) < _BOXES and given > 0:
         return Finding("boxes", "unknown", "", f"fewer than {_BOXES} boxes are too few to judge", evidence)
-    if top > given + _BOX_GAIN and top >= elsewhere - _BOX_GAIN:
+    if top > given + _BOX_GAIN and top >= elsewhere:
         return _wrong("boxes", "unaligned_boxes", evidence, f": they look {best}")
     if elsewhere > given + _BOX_GAIN or given == 0:
         return _wrong("boxes", "misplaced_boxes", evidence)
