@@ -26,8 +26,9 @@ WATCH = 64
 """Height and width, in pixels, at which it is settled what can be seen: the same at every size of the views."""
 SEEN = 8
 """Pixels of its own colour, of `WATCH` x `WATCH`, that a thing must show in one view to be called seen."""
+HALF_FOV = math.radians(41)
+"""Half the field of view across the shorter side of a view, radians."""
 
-_HALF_FOV = math.radians(41)
 _BETTER = 14  # pixels: what shows fewer in all views gets one of its own
 _MOST_VIEWS = 8  # per room
 _CANDIDATES = 8
@@ -136,7 +137,7 @@ class Floor:
         chosen = self.poses if views is None else self.poses[list(views)]
         return (
             torch.from_numpy(chosen).float().to(device),
-            torch.from_numpy(intrinsics(size, _HALF_FOV)).float().to(device),
+            torch.from_numpy(intrinsics(size, HALF_FOV)).float().to(device),
         )
 
 
@@ -156,7 +157,7 @@ class LazyViews(Sequence[View]):
 
     def _read(self, indices: Sequence[int]) -> list[View]:
         pixels, depth = self.floor.render(indices, self.size)
-        pinhole = torch.from_numpy(intrinsics(self.size, _HALF_FOV)).float()
+        pinhole = torch.from_numpy(intrinsics(self.size, HALF_FOV)).float()
         poses = torch.from_numpy(self.floor.poses).float()
         return [
             View(pixels[i], depth[i], poses[view], pinhole, f"{self.floor.name}/{view}")
@@ -208,7 +209,7 @@ def own_pixels(stage: RoomStage, poses: Float[np.ndarray, "V 4 4"]) -> Int[np.nd
     count = int(stage.owner.max())
     if not len(poses):
         return np.zeros((0, count), dtype=np.int64)
-    pinhole = torch.from_numpy(intrinsics((WATCH, WATCH), _HALF_FOV)).float()
+    pinhole = torch.from_numpy(intrinsics((WATCH, WATCH), HALF_FOV)).float()
     views = trace(stage, torch.from_numpy(np.asarray(poses)).float(), pinhole, (WATCH, WATCH))
     ids = torch.where(stage.own[views.parts] > 0, views.ids, 0)
     frame = torch.arange(len(poses))[:, None, None] * (count + 1)

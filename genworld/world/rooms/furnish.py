@@ -32,7 +32,7 @@ T = TypeVar("T")
 _TRIES = 40
 _GAP = 0.015  # metres between a thing and the wall or the thing it touches
 _CLEAR = 0.08  # between neighbours on the floor
-_STEP = 0.85  # kept free on both sides of a door
+_STEP, _FRAME = 0.85, 0.10  # kept free on both sides of a door, and beside it for its frame
 _LIKELY: dict[str, tuple[str, ...]] = {
     "living room": ("tv", "cabinet", "table", "shelf", "lamp", "rug", "plant"),
     "bedroom": ("cabinet", "shelf", "lamp", "rug", "tv"),
@@ -76,7 +76,8 @@ class Furnisher:
 
     def __post_init__(self) -> None:
         for door in self.plan.doors:
-            reach = (DOOR_WIDTH / 2, _STEP) if door.along == 0 else (_STEP, DOOR_WIDTH / 2)
+            beside = DOOR_WIDTH / 2 + _FRAME
+            reach = (beside, _STEP) if door.along == 0 else (_STEP, beside)
             middle = np.array([*door.position, CEILING / 2])
             half = np.array([*reach, CEILING / 2])
             self.keep.append(Box(middle - half, middle + half))
