@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -12,15 +13,22 @@ import pytest
 import torch
 from fake_encoder import fake_world_encoder
 from tiny_generator import random_clip, tiny_generator
+from torch import Tensor, nn
 
 from genworld.data.writer import write_video
+from genworld.eval import fvd
+from genworld.eval.fvd import I3D
 from genworld.pipelines import catalogue, evaluation
 from genworld.pipelines.card import write_card
 from genworld.pipelines.catalogue import CATALOGUE, Options, choose, describe
 from genworld.pipelines.comparison import compare, read_record
-from genworld.pipelines.evaluation import Evaluation, RunSubject
+from genworld.pipelines.entries import Batch
+from genworld.pipelines.evaluation import Evaluation, RunSubject, benchmark_entries, benchmark_tables
 from genworld.pipelines.evaluation_videos import evaluate_videos
+from genworld.pipelines.measures_prompt import PromptMeasure
 from genworld.train.runtime import World, find_world
+from genworld.types import ClipShape
+from genworld.world import WorldConfig, sample_clip
 
 METRICS = ("reconstruction", "flow_loss", "clip_score", "fd", "jedi", "rfd")
 DATA = [
@@ -156,6 +164,11 @@ def test_a_small_gain_on_every_video_is_more_than_noise_only_in_pairs(whole: Eva
     found = {each.name: each for each in compare(better, result(whole))}
     assert found["psnr"].verdict == "first is better"
     assert found["ssim"].verdict == "within noise"
+    rounded = result(whole)
+    columns = rounded["per_video"]["reconstruction"]
+    columns["psnr"] = [value + 1e-6 for value in columns["psnr"]]
+    rounded["metrics"]["psnr"]["value"] += 1e-6
+    assert {each.verdict for each in compare(rounded, result(whole)) if each.name == "psnr"} == {"within noise"}
     better["seeds"] = {"first": 1}
     found = {each.name: each for each in compare(better, result(whole))}
     assert found["psnr"].verdict == "within noise"
@@ -291,3 +304,76 @@ def test_a_wrong_i3d_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "i3d.pt").write_bytes(b"x" * 100)
     with pytest.raises(ValueError, match=r"i3d.pt \(100 bytes\) has the sha256"):
         evaluate_videos(folder, Options(metrics=("fvd",), i3d=tmp_path / "i3d.pt"), real_folder=folder)
+
+
+class ScriptedI3D(nn.Module):
+    """With the interface of the TorchScript file."""
+
+    def forward(self, x: Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False) -> Tensor:
+        return x.mean(dim=[3, 4]).flatten(1).repeat(1, 14)[:, :400]
+
+
+def test_fvd_by_what_there_is_and_by_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "i3d.pt"
+    torch.jit.save(torch.jit.script(ScriptedI3D()), file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(catalogue, "I3D", lambda path: I3D(path, digest))
+    made, real = folder_of(tmp_path / "made", 5, frames=11), folder_of(tmp_path / "real", 5, frames=11)
+    (made / "broken.mp4").write_bytes(b"not a video")
+    found = evaluate_videos(made, Options(metrics=("fvd",), i3d=file), real_folder=real).record
+    assert list(found["metrics"]) == [f"fd[i3d_{digest[:8]}]"], "another network's number is not called FVD"
+    monkeypatch.setattr(fvd, "I3D_SHA256", digest)
+    found = evaluate_videos(made, Options(metrics=("fvd",), i3d=file), real_folder=real).record
+    assert list(found["metrics"]) == ["fvd5_11f"]
+    assert found["metrics"]["fvd5_11f"]["value"] == pytest.approx(0.0, abs=1e-6), "videos against themselves"
+    assert found["metrics"]["fvd5_11f"]["details"]["clips"] == "11x32x32@8"
+    assert found["metrics"]["fvd5_11f"]["beside"]["real against real (halves)"] > 1
+    found = evaluate_videos(made, Options(metrics=("fvd5_10f",), i3d=file), real_folder=real).record
+    assert found["metrics"]["fvd5_10f"]["details"]["clips"] == "10x32x32@8"
+    for name, message in [
+        ("fvd2048_10f", "fvd2048_10f is of 2048 videos, got 5"),
+        ("fvd5_16f", "takes 16 frames of each video, .* these have 11"),
+        ("fvd5_8f", "I3D at least 10"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            evaluate_videos(made, Options(metrics=(name,), i3d=file), real_folder=real)
+
+
+def test_the_judge_beside_its_bounds() -> None:
+    config = WorldConfig(
+        max_objects=1, sizes=("large",), cameras=("stand",), occluders=0.0, caption_styles=("sentence",)
+    )
+    clips = [sample_clip(seed, config, ClipShape(9, 64, 64, 8.0)).clip for seed in range(6)]
+    texts, pixels = [clip.text for clip in clips], torch.stack([clip.pixels for clip in clips])
+    measure = PromptMeasure(None)
+    others = [*texts[3:], *texts[:3]]
+    measure.update(Batch(range(6), texts, 8.0, others, real=pixels, made=pixels, again=pixels * 0))
+    measure.update(Batch([6], ["a red ball and a blue cube"], 8.0, ["a red ball"], made=pixels[:1], again=pixels[:1]))
+    entries = measure.entries()
+    colour = entries["prompt/colour"]
+    assert colour.value == 1.0
+    assert colour.num == 6
+    assert colour.beside["ceiling: reconstructions"] == 0.0
+    assert colour.beside["floor: another video's prompt"] < 0.6
+    assert "prompt/shape" not in entries, "no recogniser, no shapes"
+    assert colour.warnings == ("1 prompts are not about one object, or not in the judge's words: not judged",)
+    assert measure.tables()["prompt"]["colour"].isnan().tolist() == [False] * 6 + [True]
+
+
+def test_the_world_benchmark_beside_the_other_numbers() -> None:
+    each = {"score": 0.8, "low": 0.7, "high": 0.9, "num": 2, "ceiling": 1.0, "floor": 0.1, "criteria": {}}
+    result = {
+        "suite": "single",
+        "suite_sha256": "a" * 64,
+        "cases_sha256": "b" * 64,
+        "shape": "17x64x64@8",
+        "asks": ["prompt"],
+        "abilities": {"text": each, "consistency": each},
+        "videos": [{"scores": {"text": 0.7}}, {"scores": {"text": 0.9, "consistency": 0.8}}],
+    }
+    entries = benchmark_entries(result)
+    assert entries["world[single]/text"].beside == {"ceiling: real renders": 1.0, "floor: shuffled prompts": 0.1}
+    assert entries["world[single]/consistency"].beside == {"ceiling: real renders": 1.0}, "it looks at no prompt"
+    assert "suite single aaaaaaaaaaaa" in entries["world[single]/text"].convention
+    table = benchmark_tables(result)["world[single]"]
+    assert table == {"position": [0, 1], "text": [0.7, 0.9], "consistency": [None, 0.8]}

@@ -4,10 +4,10 @@
     python tools/evaluate.py --run runs/vae_world                                      # an autoencoder
     python tools/evaluate.py --videos made --real real --captions captions.csv --out made/results.json
     python tools/evaluate.py --compare runs/one/evaluation runs/two/evaluation
-    torchrun --nproc_per_node 2 tools/evaluate.py --run runs/video_world               # the same numbers, sooner
+    torchrun --nproc_per_node 2 -- tools/evaluate.py --run runs/video_world            # the same numbers, sooner
 
 Writes results.json (every number with its convention, interval, bounds, hashes and the values of each video), card.md,
-and card.html, which stands alone. Metrics:
+and card.html, which stands alone. torchrun needs its `--`, or it takes --run for an option of its own. Metrics:
 
 """
 

@@ -14,6 +14,8 @@ from genworld.eval.bootstrap import Interval, jackknife_of_difference, paired_in
 
 FORMAT = 1
 """Of results.json."""
+ROUNDING = 1e-5
+"""Part of a number that another batch size or machine may change."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Difference:
         """In words."""
         if self.interval is None:
             return f"not compared: {self.reason}"
-        if 0.0 in self.interval:
+        if 0.0 in self.interval or abs(self.first - self.second) <= ROUNDING * max(abs(self.first), abs(self.second)):
             return "within noise"
         if not self.better:
             return "differs"
