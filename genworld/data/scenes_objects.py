@@ -176,6 +176,7 @@ class Cap3D:
     Attributes:
         path: the CSV.
         points: folder of the point clouds; `PointCloud_pt` beside the CSV by default.
+        up: which axis of the points points up.
     """
 
     path: Path
@@ -300,7 +301,7 @@ def _read_obj(path: Path) -> tuple[Tensor, Tensor]:
     import open3d
 
     points, triangles, count = [torch.zeros(0, 3)], [torch.zeros(0, 3, dtype=torch.int64)], 0
-    for part in open3d.io.read_triangle_model(path).meshes:
+    for part in open3d.io.read_triangle_model(str(path)).meshes:  # type: ignore[arg-type]
         points.append(torch.from_numpy(np.asarray(part.mesh.vertices).copy()).float())
         triangles.append(torch.from_numpy(np.asarray(part.mesh.triangles).copy()).long() + count)
         count += len(points[-1])

@@ -1,0 +1,71 @@
+"""Shows what a scene holds and whether its axes and units are what they seem.
+
+    python tools/inspect_scene.py FOLDER [--kind auto] [--name SCENE] [--out scene.png] [--views 12]
+
+Prints its views, points, boxes and size, the views that had to be left out with the reason, and what the check of
+frames thinks, with its evidence; writes a picture from above and from the side. Exits with 1 when something is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from genworld.data.scene_check import check_scene
+from genworld.data.scene_picture import coloured_points, draw_scene
+from genworld.data.scenes import READERS, open_scenes
+from genworld.pipelines.command import run_command
+from genworld.types import Scene, View
+
+
+def main() -> int:
+    """Read the command line and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, help="a scene, a folder of scenes, or a data set")
+    parser.add_argument("--kind", default="auto", choices=["auto", *READERS], help="which reader")
+    parser.add_argument("--name", help="which scene; the first by default")
+    parser.add_argument("--out", type=Path, default=Path("scene.png"), help="picture to write")
+    parser.add_argument("--views", type=int, default=12, help="views to read, spread evenly")
+    args = parser.parse_args()
+    source = open_scenes(args.path, args.kind)
+    print(f"{args.path}: {len(source.names)} scenes, read by {type(source).__name__}")
+    scene = source.read(args.name or source.names[0])
+    chosen = torch.linspace(0, scene.num_views - 1, min(args.views, scene.num_views)).round().long().unique()
+    views = [scene.view(index) for index in chosen.tolist()]
+    print("\n".join(describe(scene, views)))
+    report = check_scene(scene, args.views)
+    print(report)
+    print(f"wrote {draw_scene(scene, views, args.out)}")
+    return 1 if report.causes else 0
+
+
+def describe(scene: Scene, views: list[View]) -> list[str]:
+    """Lines on what a scene holds, in its own axes."""
+    lines = [f"text: {scene.text}"] if scene.text else []
+    if views:
+        height, width = views[0].pixels.shape[1:]
+        depths = [view.depth for view in views if view.depth is not None]
+        covered = sum(float((depth > 0).float().mean()) for depth in depths) / max(len(depths), 1)
+        lines.append(f"{scene.num_views} views of {width}x{height}, depth in {covered:.0%} of their pixels")
+    if scene.points is not None:
+        lines.append(f"{len(scene.points)} points{'' if scene.colours is None else ' with colours'}")
+    points, _ = coloured_points(scene, views)
+    low, high = (torch.quantile(points[:: max(len(points) // 100_000, 1)], q, dim=0) for q in (0.005, 0.995))
+    size = " x ".join(f"{x:.2f}" for x in (high - low).tolist())
+    lines.append(f"{size} metres, from {_vector(low)} to {_vector(high)}")
+    counts = Counter(box.label for box in scene.boxes)
+    if counts:
+        lines.append(f"{len(scene.boxes)} boxes: " + ", ".join(f"{n} {label}" for label, n in counts.most_common()))
+    return lines
+
+
+def _vector(values: torch.Tensor) -> str:
+    return "(" + ", ".join(f"{x:.2f}" for x in values.tolist()) + ")"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
