@@ -126,8 +126,8 @@ def gaps_of(present: Bool[np.ndarray, " F"]) -> list[tuple[int, int]]:
 
 
 def shrunk(thing: Thing) -> Bool[np.ndarray, " F"]:
-    """Frames that show so little of a thing that the rest must be covered."""
-    return thing.present & (thing.areas < COVERED * thing.areas.max())
+    """Frames that show so little of a thing, next to others, that the rest must be covered."""
+    return thing.present & thing.near & (thing.areas < COVERED * thing.areas.max())
 
 
 def hidden_frames(thing: Thing, wall: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, " F"]:

@@ -189,7 +189,24 @@ def _reshaped(case: Case, index: int, first: int) -> Tensor:
     for name in ("kind", "dims", "bound", "rotation"):
         parts[name][first:, index] = getattr(after, name)[first:, index]
     parts["centre"][first:, index, 2] += other.half_height - thing.half_height
-    return _rendered(case, replace(stage, **parts))
+    changed = replace(stage, **parts)
+    changed.centre[first:, index, 2] += _lowered(case, stage, changed, index, first)
+    return _rendered(case, changed)
+
+
+def _lowered(case: Case, before: Stage, after: Stage, index: int, frame: int) -> float:
+    """How many metres the middle of what is seen of an object lies lower than before; 0 where it is hidden."""
+    rows = []
+    for stage in (before, after):
+        only = stage.map(lambda x: x[frame : frame + 1])
+        found = (trace(only, case.shape.height, case.shape.width).ids[0] == index + 1).nonzero()
+        if not len(found):
+            return 0.0
+        rows.append(float(found[:, 0].float().mean()))
+    pose, focal = before.world_from_camera[frame], float(before.intrinsics[frame, 0, 0])
+    away = before.centre[frame, index] - pose[:3, 3]
+    # A step upwards is seen along the picture's columns as far as the camera is level.
+    return (rows[1] - rows[0]) * float(away @ pose[:3, 2]) / focal / float(-pose[2, 1])
 
 
 # ---- what happens ----

@@ -70,9 +70,16 @@ class Reading:
         return found
 
     def _unlike(self, index: int, wanted: WorldObject, thing: Thing) -> float:
-        moves = self.case.clip.story.acts[index] not in ("stay", "pushed")
-        other = self.acts_of(thing, wanted) not in ("stay", None)
-        return float(self.shape_of(thing) != wanted.shape) + 1.5 * float(moves != other)
+        """How little a thing of another colour looks and does like an object of the case."""
+        story, does = self.case.clip.story, self.acts_of(thing, wanted)
+        moves = story.acts[index] not in ("stay", "pushed")
+        passes = bool(hidden_frames(thing, self.wall).any())
+        return (
+            float(self.shape_of(thing) != wanted.shape)
+            + 1.5 * float(moves != (does not in ("stay", None)))
+            + 0.5 * float(does != story.acts[index])
+            + 2.0 * float((index in story.passages) != passes)
+        )
 
     def shape_of(self, thing: Thing) -> str:
         """The shape that most of the frames show that tell it."""
