@@ -79,7 +79,7 @@ def clean_answer(text: str) -> str:
     mended ("let" becomes "left", and "tv" "TV"); whole numbers up to 20, 23 and "none" to words; one digit glued to the
     end of a word deleted; articles before a word deleted; "backwards" to "backward".
     """
-    text = re.sub(" {2,}", " ", text.lower().strip(" "))
+    text = re.sub(" {2,}", " ", re.sub("^ +| +$", "", text.lower()))  # "$" is before a last line break, too
     text = re.sub(r"[^a-zA-Z0-9,'\s\-:]+", "", text)
     for slips, right in _WORDS.items():
         text = re.sub(rf"\b(?:{slips})\b", right, text)

@@ -88,8 +88,8 @@ class Whitespace:
     name: str = "none"
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """Unchanged, with a space for every line break."""
-        return [text.replace("\n", " ") for text in texts]
+        """Unchanged."""
+        return list(texts)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def em(name: str, answer: str, *references: str) -> tuple[float, ...]:
         ("backwards", "backward"),
         ("ça\u2019s é", "as "),  # rules for these come after all other letters are gone
         ("l-shaped: yes", "l-shaped: yes"),
+        (" left \n", "left\n"),
         ("", ""),
     ],
 )

@@ -42,7 +42,7 @@ def test_tokens(text: str, tokens: str) -> None:
 
 def test_tokenisers_have_names_and_keep_the_order() -> None:
     assert PTB()(["A bed.", "", "It's"]) == ["a bed", "", "it 's"]
-    assert Whitespace()(["A  b.", "c\nd"]) == ["A  b.", "c d"]
+    assert Whitespace()(["A  b.", "c\nd"]) == ["A  b.", "c\nd"]
     assert len({PTB().name, Whitespace().name, PTBJar(Path(), "java").name}) == 3
 
 
