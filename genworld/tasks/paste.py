@@ -57,7 +57,8 @@ def _lead_over_edges(video: Float[Tensor, "3 F H W"], given: Given, reach: int) 
     rows, columns = (_triangles(size, reach).to(made) for size in made.shape[2:])
     total = rows @ torch.cat([(given.pixels.to(made) - made) * weight, weight]) @ columns
     near, all_around = total[3:], rows.sum(1)[:, None] * columns.sum(0)
-    made.add_(total[:3] / near.clamp_min(1e-6) * (2 * near / all_around).clamp_max(1)).clamp_(-1, 1)
+    share = near / all_around * (2 * reach / (reach - 1))  # 1 for the first pixel beyond a straight edge
+    made.add_(total[:3] / near.clamp_min(1e-6) * share.clamp_max(1)).clamp_(-1, 1)
 
 
 def _triangles(size: int, reach: int) -> Float[Tensor, "size size"]:
