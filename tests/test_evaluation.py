@@ -264,7 +264,10 @@ def test_videos_without_a_run(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "made", 5)
     (folder / "broken.mp4").write_bytes(b"not a video")
     (folder / "broken.txt").write_text("nothing")
-    found = evaluate_videos(folder, Options(), real_folder=folder_of(tmp_path / "real", 6)).record
+    found = evaluate_videos(folder, Options(), real_folder=folder_of(tmp_path / "real", 6))
+    assert [list(row) for row in found.videos] == [["given", "real"]] * 5
+    assert "OUT OF DOMAIN" in write_card(found, tmp_path / "card", {"commit": "", "date": ""})[-1].read_text("utf-8")
+    found = found.record
     assert {"clip_score[world]", "frame_consistency[world]", "fd[world]"} == found["metrics"].keys() - {
         "clipsim[world]"
     }
@@ -297,6 +300,27 @@ def test_folders_that_cannot_be_measured(tmp_path: Path) -> None:
     for path, options, real, message in cases:
         with pytest.raises(ValueError, match=message):
             evaluate_videos(path, options, real_folder=real)
+
+
+def test_a_run_on_files_counts_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One held-out clip is damaged after it was measured; the encoder of the world is out of its domain."""
+    folder = folder_of(tmp_path / "clips", 12)
+    packing = "packing: {tokens_per_pack: 64, shapes: [{size: [32, 32], frames: 5}]}"
+    data = f"data={{kind: manifest, manifest: {folder}, validation: 6, {packing}}}"
+    generator = tiny_generator(*DATA[-1:], data)
+    monkeypatch.setattr(evaluation, "run_record", lambda run: {"run": str(run)})
+    options = Options(metrics=("clip_score", "fd", "reconstruction"))
+    world = World(0, 1, torch.device("cpu"))
+    subject = RunSubject(generator.experiment, generator.task, generator.experiment.data, options, world)
+    broken = subject.source.info(2).name
+    (folder / broken).write_bytes((folder / broken).read_bytes()[:600])
+    record = subject.evaluate(tmp_path).record
+    assert record["clips"]["positions"] == [0, 1, 3, 4, 5]
+    assert [each["clip"] for each in record["skipped"]] == [broken]
+    assert all(entry["num"] == 5 for entry in record["metrics"].values())
+    assert record["metrics"]["fd[world]"]["warnings"][0].startswith("OUT OF DOMAIN")
+    with pytest.raises(ValueError, match="prompt reads videos of the world only"):
+        RunSubject(generator.experiment, generator.task, generator.experiment.data, Options(metrics=("prompt",)), world)
 
 
 def test_a_wrong_i3d_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from genworld.data.video import effective_fps
 from genworld.pipelines.catalogue import Builder, Options, choose, device_of
 from genworld.pipelines.entries import MADE, REAL, Batch
 from genworld.pipelines.evaluation import Evaluation, shared_record
-from genworld.pipelines.tally import Tally, clips_record, gather, need_videos
+from genworld.pipelines.tally import GIVEN, Tally, clips_record, gather, need_videos
 from genworld.train.runtime import find_world
 from genworld.types import ClipInfo, ClipShape, Pick
 
@@ -80,8 +80,11 @@ def evaluate_videos(
     }
     if real is not None:
         record["real_clips"] = clips_record(everyone.seen.get(REAL, []))
-    videos, texts = [dict(each.columns) for each in everyone.shown], [each.text for each in everyone.shown]
-    return Evaluation(record, videos, texts, is_main=world.rank == 0)
+    given, others = ([each for each in everyone.shown if name in each.columns] for name in (GIVEN, REAL))
+    videos = [dict(each.columns) for each in given]
+    if len(others) >= len(given):  # side by side, though they are not of each other
+        videos = [row | dict(other.columns) for row, other in zip(videos, others, strict=False)]
+    return Evaluation(record, videos, [each.text for each in given], is_main=world.rank == 0)
 
 
 def open_folder(folder: Path, captions: Path | None) -> ManifestSource:

@@ -174,7 +174,8 @@ class ClipMeasure(Measure):
         if "cosine" in made:
             varies = bool((made["num_frames"] != made["num_frames"][0]).any())
             words = (
-                "100 x cosine of frame and prompt, mean over all frames of all videos, no prefix, as in torchmetrics"
+                "100 x cosine of frame and prompt, mean over all frames of all videos, the mean no less than 0, no "
+                "prefix and no factor of 2.5: as in torchmetrics"
             )
             entry = mean_entry(
                 made,

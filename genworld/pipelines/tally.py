@@ -16,12 +16,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genworld.data.synthetic import from_bytes, to_bytes
-from genworld.pipelines.entries import Batch, Entry, Measure
+from genworld.pipelines.entries import MADE, REAL, Batch, Entry, Measure
 from genworld.train.runtime import World
 
 T = TypeVar("T")
 SHOWN = 8
 """Videos in the contact sheet."""
+GIVEN = "given"
+"""Its column of videos that were not made from captions, but read from files."""
 
 
 def gather(value: T) -> list[T]:
@@ -94,13 +96,14 @@ class Tally:
         with self.clock("metrics"):
             for measure in self.measures:
                 measure.update(batch)
-        read = batch.made if side == "made" else batch.real
+        read = batch.made if side == MADE else batch.real
         assert read is not None
         for i, (position, name, text) in enumerate(zip(batch.positions, names, batch.texts, strict=True)):
             digest = hashlib.sha256(to_bytes(read[i]).cpu().numpy().tobytes()).hexdigest()
             self.seen.setdefault(side, []).append(Seen(position, name, text, digest))
             if position < SHOWN:
-                videos = {"real": batch.real, "reconstructed": batch.again, "made": batch.made}
+                made = GIVEN if side == MADE else MADE
+                videos = {REAL: batch.real, "reconstructed": batch.again, made: batch.made}
                 columns = {key: to_bytes(value[i]).cpu() for key, value in videos.items() if value is not None}
                 self.shown.append(Shown(position, text, columns))
 
