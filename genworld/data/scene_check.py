@@ -33,7 +33,7 @@ from genworld.types import Scene, Skipped, View
 Verdict = Literal["right", "wrong", "unknown"]
 
 _RIVAL = 0.9  # a convention that confirms so much of what the best one does cannot be told from it
-_WEAKEST = 0.3  # agreement of the overlap below which no convention explains the views
+_WEAKEST = 0.5  # consistency below which no convention explains the views
 _OVERLAP = 0.01
 _SCALES = (0.08, 200.0)  # metres: median depths between a close-up of an object and a street
 _TILT = 5.0  # degrees
@@ -175,14 +175,15 @@ def _conventions(views: Sequence[View]) -> tuple[list[Finding], Convention]:
     evidence = {
         "confirmed as given": given.confirmed,
         "best": top.confirmed,
-        "agreement as given": given.agreement,
+        "consistent as given": given.consistency,
+        "at best": top.consistency,
         "median depth error as given": given.error,
-        "at best": top.error,
+        "with the best": top.error,
     }
-    if given.overlap < _OVERLAP and top.agreement < _WEAKEST:
+    if given.overlap < _OVERLAP and top.consistency < _WEAKEST:
         nothing = Finding("poses", "unknown", "", "no two of the views look at the same place", evidence)
         return [nothing, _scale(views, Convention())], Convention()
-    if top.agreement < _WEAKEST:
+    if top.consistency < _WEAKEST:
         return [_wrong("poses", "no_convention", evidence)], Convention()
     rivals = [convention for convention, fit in fits.items() if fit.confirmed >= _RIVAL * top.confirmed]
     if Convention() in rivals:
@@ -259,10 +260,10 @@ def _points(scene: Scene, views: Sequence[View]) -> Finding:
     mistakes = readings(scene.aligned_from_world, "aligned the wrong way", "in the scene's axes, not the world's")
     fits = {name: fit_points(moved(points, pose), views) for name, pose in mistakes.items()}
     given, (best, top) = fit_points(points, views), max(fits.items(), key=lambda item: item[1].confirmed)
-    evidence = {"confirmed as given": given.confirmed, best: top.confirmed, "agreement as given": given.agreement}
-    if given.confirmed >= _RIVAL * top.confirmed and given.agreement >= _WEAKEST:
+    evidence = {"confirmed as given": given.confirmed, best: top.confirmed, "consistent as given": given.consistency}
+    if given.confirmed >= _RIVAL * top.confirmed and given.consistency >= _WEAKEST:
         return Finding("points", "right", "", "the points lie on what the views see", evidence)
-    return _wrong("points", "points_elsewhere", evidence, f": they look {best}" if top.agreement >= _WEAKEST else "")
+    return _wrong("points", "points_elsewhere", evidence, f": they look {best}" if top.consistency >= _WEAKEST else "")
 
 
 def _boxes(scene: Scene, views: Sequence[View]) -> Finding:

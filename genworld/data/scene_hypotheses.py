@@ -69,6 +69,11 @@ class Fit:
     in_front: float
     error: float
 
+    @property
+    def consistency(self) -> float:
+        """Part of the points not hidden in the other picture that it confirms: walls hide, but nothing shows through."""
+        return self.agreement / max(self.agreement + self.in_front, 1e-9)
+
     @staticmethod
     def of(ratio: Float[Tensor, " M"], num_points: int) -> Fit:
         """From the relative differences of depth of those points that fall where the other view has depth."""
