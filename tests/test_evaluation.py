@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from genworld.data.writer import write_video
 from genworld.eval import fvd
+from genworld.eval.bootstrap import Interval
 from genworld.eval.fvd import I3D
 from genworld.pipelines import catalogue, evaluation
 from genworld.pipelines.card import write_card
@@ -385,7 +386,8 @@ def test_the_judge_beside_its_bounds() -> None:
 
 
 def test_the_world_benchmark_beside_the_other_numbers() -> None:
-    each = {"score": 0.8, "low": 0.7, "high": 0.9, "num": 2, "ceiling": 1.0, "floor": 0.1, "criteria": {}}
+    interval = {"low": 0.7, "high": 0.9, "interval": "bootstrap over videos"}
+    each = {"score": 0.8, **interval, "num": 2, "ceiling": 1.0, "floor": 0.1, "criteria": {}}
     result = {
         "suite": "single",
         "suite_sha256": "a" * 64,
@@ -398,6 +400,7 @@ def test_the_world_benchmark_beside_the_other_numbers() -> None:
     entries = benchmark_entries(result)
     assert entries["world[single]/text"].beside == {"ceiling: real renders": 1.0, "floor: shuffled prompts": 0.1}
     assert entries["world[single]/consistency"].beside == {"ceiling: real renders": 1.0}, "it looks at no prompt"
+    assert entries["world[single]/text"].interval == Interval(0.7, 0.9, "bootstrap over videos")
     assert "suite single aaaaaaaaaaaa" in entries["world[single]/text"].convention
     table = benchmark_tables(result)["world[single]"]
     assert table == {"position": [0, 1], "text": [0.7, 0.9], "consistency": [None, 0.8]}

@@ -93,7 +93,7 @@ CATALOGUE: dict[str, Metric] = {
     "prompt": Metric(
         "whether the one object has the colour, shape and motion of its prompt",
         "clips of the world",
-        "sampling, half a minute to train the judge of shapes",
+        "sampling, tracking on the CPU",
         (_T2V,),
         "world",
     ),
@@ -309,9 +309,9 @@ class Builder:
         if kind == "reconstruction":
             return [self._reconstruction()]
         if kind == "prompt":
-            from genworld.eval.shape_recogniser import train_shape_recogniser
+            from genworld.eval.shape_recogniser import packaged_recogniser
 
-            return [PromptMeasure(train_shape_recogniser, self.judge_warnings)]
+            return [PromptMeasure(packaged_recogniser(), self.judge_warnings)]
         if kind in ("clip_score", "frame_consistency"):
             warnings = self.encoder.warnings(self.on_world)
             return [ClipMeasure(self.encoder.network, self.encoder.name, warnings, kind == "clip_score")]

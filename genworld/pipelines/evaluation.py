@@ -245,6 +245,7 @@ class RunSubject:
                 self.options.num or NUM,
                 self.options.seed,
                 settings,
+                self.options.batch,
             )
             sheet = result["sheet"]
             columns = {name: list(videos[:SHOWN]) for name, videos in sheet["columns"].items()}
@@ -272,7 +273,7 @@ def benchmark_entries(result: dict[str, Any]) -> dict[str, Entry]:
             f"world benchmark, score in [0, 1]; suite {result['suite']} {result['suite_sha256'][:12]}, cases "
             f"{result['cases_sha256'][:12]} of {result['shape']}, asked by {', '.join(result['asks'])}",
             "higher",
-            interval=Interval(each["low"], each["high"], "bootstrap over videos"),
+            interval=Interval(each["low"], each["high"], each["interval"]),
             beside=bounds,
             column=f"world[{result['suite']}]/{name}",
             details={"criteria": each["criteria"]},

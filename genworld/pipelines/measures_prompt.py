@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,15 @@ class Verdicts(PerVideo):
 class PromptMeasure(Measure):
     """Whether the object of a video has the colour, shape and motion that its prompt asks for.
 
-    For prompts about one object under a standing camera; the others are counted. `shapes` is trained when it is needed.
+    For prompts about one object under a standing camera; the others are counted. Shapes are
+    judged if there is a recogniser.
     """
 
     needs = frozenset({"made", "again"})
     ASPECTS = ("colour", "shape", "motion", "all")
 
-    def __init__(self, shapes: Callable[[], ShapeRecogniser] | None, warnings: Sequence[str] = ()) -> None:
-        self._make_shapes = shapes
-        self._shapes: ShapeRecogniser | None = None
+    def __init__(self, shapes: ShapeRecogniser | None, warnings: Sequence[str] = ()) -> None:
+        self.shapes = shapes
         self.warnings = warnings
         columns = [f"{kind}{aspect}" for kind in ("", "ceiling_", "floor_") for aspect in self.ASPECTS]
         self.verdicts = Verdicts([*columns, "unread"])
@@ -61,16 +61,11 @@ class PromptMeasure(Measure):
         chosen = [i for i, text in enumerate(texts) if is_readable(text)]
         columns = {aspect: torch.full((len(texts),), torch.nan, dtype=torch.float64) for aspect in self.ASPECTS}
         if chosen:
-            verdicts = judge([texts[i] for i in chosen], [videos[i].cpu() for i in chosen], self._recogniser())
+            verdicts = judge([texts[i] for i in chosen], [videos[i].cpu() for i in chosen], self.shapes)
             for i, verdict in zip(chosen, verdicts, strict=True):
                 for aspect in self.ASPECTS:
                     columns[aspect][i] = _number(verdict, aspect)
         values.update({f"{kind}{aspect}": column for aspect, column in columns.items()})
-
-    def _recogniser(self) -> ShapeRecogniser | None:
-        if self._shapes is None and self._make_shapes is not None:
-            self._shapes = self._make_shapes()
-        return self._shapes
 
     def tables(self) -> dict[str, dict[str, Tensor]]:
         """See `Measure`."""
