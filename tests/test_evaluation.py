@@ -374,6 +374,7 @@ def test_the_judge_beside_its_bounds() -> None:
     others = [*texts[3:], *texts[:3]]
     measure.update(Batch(range(6), texts, 8.0, others, real=pixels, made=pixels, again=pixels * 0))
     measure.update(Batch([6], ["a red ball and a blue cube"], 8.0, ["a red ball"], made=pixels[:1], again=pixels[:1]))
+    measure.update(Batch([7], texts[:1], 8.0, made=pixels[1:2], again=pixels[:1], still=[False]))
     entries = measure.entries()
     colour = entries["prompt/colour"]
     assert colour.value == 1.0
@@ -381,8 +382,12 @@ def test_the_judge_beside_its_bounds() -> None:
     assert colour.beside["ceiling: reconstructions"] == 0.0
     assert colour.beside["floor: another video's prompt"] < 0.6
     assert "prompt/shape" not in entries, "no recogniser, no shapes"
-    assert colour.warnings == ("1 prompts are not about one object, or not in the judge's words: not judged",)
-    assert measure.tables()["prompt"]["colour"].isnan().tolist() == [False] * 6 + [True]
+    assert colour.warnings == (
+        "1 prompts are not about one object, or not in the judge's words: not judged",
+        "1 clips have a camera that moves, this judge needs one that stands: not judged",
+    )
+    assert measure.notes == colour.warnings, "told even where nothing could be judged"
+    assert measure.tables()["prompt"]["colour"].isnan().tolist() == [False] * 6 + [True] * 2
 
 
 def test_the_world_benchmark_beside_the_other_numbers() -> None:

@@ -13,7 +13,6 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genworld.data.loader import DataConfig, WorldData
 from genworld.eval.clip_score import PretrainedCLIP
 from genworld.eval.frechet import FrechetDistance
 from genworld.eval.fvd import FVD, I3D, FVDProtocol, JEDi
@@ -268,7 +267,6 @@ class Builder:
     num: int
     on_world: bool
     num_channels: int = 0
-    judge_warnings: tuple[str, ...] = ()
     _encoder: Encoder | None = None
     _i3d: I3D | None = None
 
@@ -311,7 +309,7 @@ class Builder:
         if kind == "prompt":
             from genworld.eval.shape_recogniser import packaged_recogniser
 
-            return [PromptMeasure(packaged_recogniser(), self.judge_warnings)]
+            return [PromptMeasure(packaged_recogniser())]
         if kind in ("clip_score", "frame_consistency"):
             warnings = self.encoder.warnings(self.on_world)
             return [ClipMeasure(self.encoder.network, self.encoder.name, warnings, kind == "clip_score")]
@@ -356,13 +354,6 @@ class Builder:
         if exact and protocol.num_videos != self.num:
             raise ValueError(f"{name} is of {protocol.num_videos} videos, got {self.num}: set --num or name another")
         return FVDMeasure(metric, exact, self.options.seed)
-
-
-def judge_warnings(data: DataConfig) -> tuple[str, ...]:
-    """What the judge of prompts cannot see of a world."""
-    if isinstance(data, WorldData) and set(data.world.cameras) - {"stand"}:
-        return ("cameras move in some of these clips, and the judge reads motion as if they stood still",)
-    return ()
 
 
 def device_of(measures: Sequence[Measure], device: torch.device) -> None:

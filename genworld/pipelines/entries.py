@@ -30,6 +30,7 @@ class Batch:
         made: pixels of videos made from their captions, or of those that were given.
         again: reconstructions of the real clips.
         posterior: latents of the real clips.
+        still: whether the camera of each stands still; None where nobody knows.
     """
 
     positions: Sequence[int]
@@ -40,6 +41,7 @@ class Batch:
     made: Float[Tensor, "B 3 F H W"] | None = None
     again: Float[Tensor, "B 3 F H W"] | None = None
     posterior: Gaussian | None = None
+    still: Sequence[bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ class Measure:
 
     Attributes:
         needs: fields of a `Batch` that it cannot do without.
+        notes: what is to be said of it, once `entries` was called.
     """
 
     needs: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def metrics(self) -> Iterable[nn.Module]:
         """What has to be moved to a device."""

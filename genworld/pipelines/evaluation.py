@@ -25,7 +25,7 @@ from genworld.data.shapes import ShapeConfig
 from genworld.eval.flow_loss import FlowLoss
 from genworld.experiment import CONFIG_FILE, Experiment, load_run
 from genworld.flow.bins import bin_times
-from genworld.pipelines.catalogue import Builder, Options, choose, device_of, judge_warnings
+from genworld.pipelines.catalogue import Builder, Options, choose, device_of
 from genworld.pipelines.entries import Batch, Entry
 from genworld.pipelines.measures import FlowMeasure
 from genworld.pipelines.tally import SHOWN, Tally, as_stored, autocast, clips_record, gather, need_videos
@@ -98,9 +98,7 @@ class RunSubject:
         self.precision = resolve_precision(experiment.train.precision, world.device)
         on_world = isinstance(data, WorldData)
         self.names = choose(options, experiment.task.kind, on_world)
-        builder = Builder(
-            options, self.shape, self.num, on_world, task.vae.latent_channels, judge_warnings=judge_warnings(data)
-        )
+        builder = Builder(options, self.shape, self.num, on_world, task.vae.latent_channels)
         self.measures, self.left_out = builder.build(self.names)
         device_of(self.measures, world.device)
 
@@ -181,7 +179,8 @@ class RunSubject:
         """The clips, what is made from their captions, and their reconstructions, as far as they are needed."""
         vae, positions = self.task.vae, [item.position for item in samples]
         real = torch.stack([item.need_pixels() for item in samples]).to(self.world.device)
-        batch = Batch(positions, [item.text for item in samples], self.shape.fps, real=real)
+        still = [_stands(item) for item in samples]
+        batch = Batch(positions, [item.text for item in samples], self.shape.fps, real=real, still=still)
         if needs & {"again", "posterior"}:
             with tally.clock("autoencoder"):
                 posterior = vae.encode(real)
@@ -255,6 +254,13 @@ class RunSubject:
         return found
 
 
+def _stands(sample: Sample) -> bool:
+    """Whether nothing is known of a camera that moves."""
+    return sample.camera is None or bool(
+        torch.allclose(sample.camera.world_from_camera, sample.camera.world_from_camera[:1], atol=1e-5)
+    )
+
+
 def benchmark_entries(result: dict[str, Any]) -> dict[str, Entry]:
     """The scores of the world benchmark beside the other numbers."""
     from genworld.eval.bootstrap import Interval
@@ -302,7 +308,8 @@ def shared_record(
     tally: Tally, entries: dict[str, Entry], tables: dict[str, Any], left_out: dict[str, str]
 ) -> dict[str, Any]:
     """What the results of runs and of folders have in common."""
-    warnings = list(dict.fromkeys(warning for entry in entries.values() for warning in entry.warnings))
+    told = [*(warning for entry in entries.values() for warning in entry.warnings)]
+    warnings = list(dict.fromkeys([*told, *(note for measure in tally.measures for note in measure.notes)]))
     if tally.skipped:
         warnings.append(f"{len(tally.skipped)} videos were skipped: see skipped")
     return {

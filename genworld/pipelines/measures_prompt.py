@@ -34,11 +34,10 @@ class PromptMeasure(Measure):
     needs = frozenset({"made", "again"})
     ASPECTS = ("colour", "shape", "motion", "all")
 
-    def __init__(self, shapes: ShapeRecogniser | None, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, shapes: ShapeRecogniser | None) -> None:
         self.shapes = shapes
-        self.warnings = warnings
         columns = [f"{kind}{aspect}" for kind in ("", "ceiling_", "floor_") for aspect in self.ASPECTS]
-        self.verdicts = Verdicts([*columns, "unread"])
+        self.verdicts = Verdicts([*columns, "unread", "moving"])
 
     def metrics(self) -> Iterable[nn.Module]:
         """The verdicts; judged is on the CPU."""
@@ -48,13 +47,19 @@ class PromptMeasure(Measure):
         """See `Measure`."""
         if batch.made is None:
             return
-        unread = torch.tensor([float(not is_readable(text)) for text in batch.texts])
-        values = {"unread": unread}
+        still = batch.still or [True] * len(batch.texts)
+        values = {
+            "unread": torch.tensor([float(not is_readable(text)) for text in batch.texts]),
+            "moving": torch.tensor([float(not each) for each in still]),
+        }
         self._judge(values, "", batch.texts, batch.made)
         if batch.again is not None:
             self._judge(values, "ceiling_", batch.texts, batch.again)
         if batch.others is not None:
             self._judge(values, "floor_", batch.others, batch.made)
+        for name, column in values.items():
+            if name not in ("unread", "moving"):
+                column[~torch.tensor(still)] = torch.nan
         self.verdicts.update(values, batch.positions)
 
     def _judge(self, values: dict[str, Tensor], kind: str, texts: Sequence[str], videos: Tensor) -> None:
@@ -75,10 +80,13 @@ class PromptMeasure(Measure):
     def entries(self) -> dict[str, Entry]:
         """The part of the videos that is right, by aspect."""
         table, result = self.verdicts.per_video(), {}
-        unread = int(table["unread"].nansum())
-        warnings = list(self.warnings)
+        unread, moving = (int(table[name].nansum()) for name in ("unread", "moving"))
+        warnings = []
         if unread:
             warnings.append(f"{unread} prompts are not about one object, or not in the judge's words: not judged")
+        if moving:
+            warnings.append(f"{moving} clips have a camera that moves, this judge needs one that stands: not judged")
+        self.notes = tuple(warnings)
         for aspect in self.ASPECTS:
             if aspect in table:
                 words = (
