@@ -39,10 +39,11 @@ def gather_answers(own: Iterable[tuple[str, str]], questions: Sequence[Question]
     Raises:
         ValueError: an id is missing, comes back twice (samplers repeat some to give all ranks as many), or is unknown.
     """
-    parts: list[Any] = [list(own)]
+    mine = list(own)
+    parts: list[Any] = [mine]
     if dist.is_available() and dist.is_initialized():
         parts = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, list(own))
+        dist.all_gather_object(parts, mine)
     pairs = [pair for part in parts for pair in part]
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:

@@ -23,22 +23,26 @@ _NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 )
-# Whole words, in this order; the digits come after the slips of typing.
 _WORDS = {
-    r"letf|let": "left",
+    **dict.fromkeys(("letf", "let"), "left"),
     "tehre": "there",
-    r"brigth|brght": "right",
+    **dict.fromkeys(("brigth", "brght"), "right"),
     "behine": "behind",
     "tv": "TV",
     "chai": "chair",
     "wasing": "washing",
     "waslked": "walked",
-    r"oclock|o'[ ]+clock": "o'clock",
+    "oclock": "o'clock",
     "none": "zero",
     **{str(number): word for number, word in enumerate(_NUMBERS.split(" "))},
     "23": "twenty-three",
 }
-_ARTICLES = ("a", "an", "the")
+_ENDS, _GAPS = re.compile("^ +| +$"), re.compile(" {2,}")  # "$" is before a last line break, too
+_OTHERS = re.compile(r"[^a-zA-Z0-9,'\s\-:]+")
+_WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)}|o' +clock)\b")
+_DIGIT = re.compile(r"\b([a-zA-Z]+)[0-9]\b")
+_ARTICLES = tuple(re.compile(rf"\b{article}\b ([a-zA-Z]+)") for article in ("a", "an", "the"))
+_BACKWARDS = re.compile(r"\bbackwards\b")
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,11 @@ def clean_answer(text: str) -> str:
     mended ("let" becomes "left", and "tv" "TV"); whole numbers up to 20, 23 and "none" to words; one digit glued to the
     end of a word deleted; articles before a word deleted; "backwards" to "backward".
     """
-    text = re.sub(" {2,}", " ", re.sub("^ +| +$", "", text.lower()))  # "$" is before a last line break, too
-    text = re.sub(r"[^a-zA-Z0-9,'\s\-:]+", "", text)
-    for slips, right in _WORDS.items():
-        text = re.sub(rf"\b(?:{slips})\b", right, text)
-    text = re.sub(r"\b([a-zA-Z]+)[0-9]\b", r"\1", text)
+    text = _OTHERS.sub("", _GAPS.sub(" ", _ENDS.sub("", text.lower())))
+    text = _DIGIT.sub(r"\1", _WORD.sub(lambda found: _WORDS.get(found[0], "o'clock"), text))
     for article in _ARTICLES:
-        text = re.sub(rf"\b{article}\b ([a-zA-Z]+)", r"\1", text)
-    return re.sub(r"\bbackwards\b", "backward", text)
+        text = article.sub(r"\1", text)
+    return _BACKWARDS.sub("backward", text)
 
 
 def as_it_is(text: str) -> str:

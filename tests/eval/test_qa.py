@@ -323,7 +323,7 @@ def rank_of_two(rank: int, rendezvous: str, rounds: list[list[list[tuple[str, st
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     for own in rounds:
         try:
-            said.send(gather_answers(own[rank], ask(*[("a",)] * 3)))
+            said.send(gather_answers(iter(own[rank]), ask(*[("a",)] * 3)))
         except ValueError as error:
             said.send(str(error))
     dist.destroy_process_group()
