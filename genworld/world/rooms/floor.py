@@ -239,8 +239,7 @@ class _Watch:
         x, y = inside.centre
         spots = [(inside.x0 + 0.5, inside.y0 + 0.5), (inside.x1 - 0.5, inside.y0 + 0.5)]
         spots += [(inside.x1 - 0.5, inside.y1 - 0.5), (inside.x0 + 0.5, inside.y1 - 0.5)]
-        places = self.ground.places()
-        here = np.array([p for p in places if inside.contains(*p)])
+        here = self.ground.within(inside)
         corners: list[np.ndarray] = []
         for spot in spots:
             eye = here[np.argmin(((here - spot) ** 2).sum(1))]

@@ -40,7 +40,7 @@ _LIKELY: dict[str, tuple[str, ...]] = {
     "study": ("shelf", "lamp", "cabinet", "bin", "plant"),
     "dining room": ("cabinet", "plant", "rug", "lamp", "sink"),
 }
-_ANYWHERE = ("box", "ball", "plant", "bin", "stool", "clock", "vase", "lamp", "cabinet", "chair")
+_ANYWHERE = ("box", "box", "ball", "ball", "vase", "vase", "plant", "bin", "stool", "clock", "lamp", "cabinet", "chair")
 _ORDER = (
     "bed",
     "sofa",
@@ -133,7 +133,7 @@ class Furnisher:
         return self._try(model, self._anywhere)
 
     def _small_enough(self, model: Thing) -> bool:
-        return model.size == "small" and self.chance.random() < 0.6
+        return model.size == "small" and self.chance.random() < 0.85
 
     def _seats(self, at: int, kinds: Sequence[str], most: int) -> None:
         """Chairs or stools around a table, at most one at a desk; often of one make."""

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from genworld.world.rooms.boxes import Box
 from genworld.world.rooms.furniture import Thing
-from genworld.world.rooms.plan import FloorPlan
+from genworld.world.rooms.plan import FloorPlan, Rectangle
 
 CELL = 0.1
 """Metres per cell of the grid of free places."""
@@ -34,24 +34,15 @@ class Ground:
 
     free: Bool[np.ndarray, "X Y"]
 
-    def centre(self, cell: tuple[int, int]) -> tuple[float, float]:
-        """Middle of a cell, metres."""
-        return (cell[0] + 0.5) * CELL, (cell[1] + 0.5) * CELL
-
-    def is_free(self, x: float, y: float) -> bool:
-        """Whether one can stand at a point."""
-        i, j = int(x // CELL), int(y // CELL)
-        return 0 <= i < self.free.shape[0] and 0 <= j < self.free.shape[1] and bool(self.free[i, j])
-
     def places(self) -> Float[np.ndarray, "K 2"]:
         """Middles of all free cells, metres."""
         return (np.argwhere(self.free) + 0.5) * CELL
 
-    def nearest(self, x: float, y: float) -> tuple[float, float]:
-        """The free place nearest to a point, metres."""
+    def within(self, area: Rectangle) -> Float[np.ndarray, "K 2"]:
+        """Those in a rectangle."""
         places = self.places()
-        i = int(np.argmin(((places - (x, y)) ** 2).sum(1)))
-        return float(places[i, 0]), float(places[i, 1])
+        x, y = places.T
+        return places[(x > area.x0) & (x < area.x1) & (y > area.y0) & (y < area.y1)]
 
     def route(self, stops: Sequence[tuple[float, float]]) -> Float[np.ndarray, "K 2"]:
         """The shortest way over free cells (eight neighbours) past all stops, metres."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genworld.world.rooms.language.questions import Question
 
-_STEPS, _RATE, _DECAY = 250, 0.05, 3e-4
+_STEPS, _RATE, _DECAY = 150, 0.08, 3e-4
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def blind_accuracy(train: Sequence[Question], held_out: Sequence[Question]) -> d
     found: dict[str, Blind] = {}
     for kind in dict.fromkeys(question.type for question in held_out):
         seen, asked = ([q for q in some if q.type == kind] for some in (train, held_out))
-        words = max(_words(seen, asked, target) for target in (_answer, _place))
+        targets = (_answer, _place) if any(_place(q) != q.answer for q in seen) else (_answer,)
+        words = max(_words(seen, asked, target) for target in targets)
         found[kind] = Blind(len(asked), _majority(seen, asked), words)
     total = sum(blind.num for blind in found.values())
     found["all"] = Blind(

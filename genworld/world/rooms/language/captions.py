@@ -55,13 +55,6 @@ def describe(facts: Facts, index: int) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def ground_text(facts: Facts, index: int) -> str:
-    """Where a thing is: its middle and size in metres, scene axes."""
-    box = facts.things[index].box
-    centre, size = (", ".join(f"{value:.2f}" for value in values) for values in (box.centre, box.size))
-    return f"centre {centre}; size {size}"
-
-
 def _room(facts: Facts, name: str, indices: list[int], detailed: bool) -> list[str]:
     base = [i for i in indices if facts.things[i].on is None]
     upper = [i for i in indices if facts.things[i].on is not None]

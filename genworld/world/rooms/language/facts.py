@@ -109,10 +109,6 @@ class Facts:
             return self.things[thing.on].kind
         return "floor" if self.standing[index] else "wall"
 
-    def seen_in(self, index: int) -> int:
-        """The view that shows a thing best."""
-        return int(self.floor.pixels[:, index].argmax())
-
     def same_room(self, one: int, other: int) -> bool:
         """Whether two things are in one room."""
         return self.things[one].room == self.things[other].room
@@ -128,13 +124,8 @@ class Facts:
 
     @cached_property
     def _places(self) -> list[Float[np.ndarray, "K 2"]]:
-        places = self.floor.ground.places()
-        found = []
-        for room in range(len(self.floor.plan.rooms)):
-            x0, y0, x1, y1 = self.floor.plan.interior(room)
-            inside = (places[:, 0] > x0) & (places[:, 0] < x1) & (places[:, 1] > y0) & (places[:, 1] < y1)
-            found.append(places[inside])
-        return found
+        plan = self.floor.plan
+        return [self.floor.ground.within(plan.interior(room)) for room in range(len(plan.rooms))]
 
     def directions_from(self, beside: int, facing: int) -> list[Direction | None]:
         """Where each thing is for somebody beside one thing who faces another.

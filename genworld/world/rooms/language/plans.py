@@ -12,7 +12,7 @@ from genworld.world.rooms.language.facts import Facts
 from genworld.world.rooms.language.questions import choose, pick
 from genworld.world.rooms.language.referring import refer
 
-_MOST_TIDIED = 3
+_MOST_TIDIED, _MOST_WATERED = 3, 6
 
 
 class Step(NamedTuple):
@@ -141,7 +141,7 @@ def _tidy(write: _Writer) -> str | None:
 def _water(write: _Writer) -> str | None:
     facts = write.facts
     plants, vases, sinks = (_of(facts, kind) for kind in ("plant", "vase", "sink"))
-    if not plants or len(plants) > _MOST_TIDIED or not vases or not sinks:
+    if not plants or len(plants) > _MOST_WATERED or not vases or not sinks:
         return None
     vase = choose(write.chance, vases)
     sink = _nearest(facts, facts.things[vase].room, sinks)
