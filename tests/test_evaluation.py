@@ -282,6 +282,15 @@ def test_videos_without_a_run(tmp_path: Path) -> None:
     assert list(found["metrics"]) == ["frame_consistency[world]"]
 
 
+def test_pictures_are_videos_of_one_frame(tmp_path: Path) -> None:
+    for i in range(3):
+        write_video(tmp_path / f"{i}.png", random_clip(1, i), 1)
+        (tmp_path / f"{i}.txt").write_text(f"a picture number {i}")
+    found = evaluate_videos(tmp_path, Options()).record
+    assert {"clip_score[world]", "clipsim[world]"} == found["metrics"].keys(), "one frame has no neighbour"
+    assert found["clips"]["num"] == 3
+
+
 def test_folders_that_cannot_be_measured(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     folder = folder_of(tmp_path / "made", 3)

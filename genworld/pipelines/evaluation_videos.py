@@ -134,7 +134,9 @@ def take(source: ManifestSource, folder: Path, shape: ClipShape, num: int | None
 
 
 def _unfit(info: ClipInfo, shape: ClipShape) -> str:
-    if shape.num_frames > 1 and effective_fps(info.fps, shape.fps) < shape.fps * 0.999:
+    if shape.num_frames == 1:
+        return ""
+    if effective_fps(info.fps, shape.fps) < shape.fps * 0.999:
         return f"has {info.fps:g} frames a second, fewer than the {shape.fps:g} asked for: some would be shown twice"
     needed = (shape.num_frames - 1) / shape.fps
     if info.num_frames < shape.num_frames or info.seconds - 1 / info.fps < needed - 0.5 / info.fps:
