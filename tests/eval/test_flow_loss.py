@@ -112,10 +112,11 @@ def test_validation_logs_bins_and_training_does_not() -> None:
 
 
 def test_a_run_writes_them_beside_its_loss(tmp_path: Path) -> None:
-    settings = ["train.threads=1", "train.steps=2", "train.validate_every=2", "train.save_every=0", f"run={tmp_path}"]
-    train(load_experiment(SMOKE, settings))
+    shapes = "data.packing.shapes=[{size: [32, 32], frames: 5, fps: 8}, {size: [32, 32], frames: 9, fps: 8}]"
+    settings = ["train.threads=1", "train.steps=2", "train.validate_every=2", "train.save_every=0", "data.num_clips=4"]
+    train(load_experiment(SMOKE, [*settings, shapes, f"run={tmp_path}"]))
     rows = {name: value for _, name, value in read_losses(tmp_path / "log" / "losses.csv")}
-    for shape in (SHORT, ClipShape(9, 32, 48, 8.0)):
+    for shape in (SHORT, ClipShape(9, 32, 32, 8.0)):
         values = [rows[f"validation/{name}"] for name in bin_names(shape)]
         assert all(0.3 < value < 5 for value in values), shape_name(shape)
     assert {"validation/loss", "train/loss"} <= rows.keys()
