@@ -34,7 +34,8 @@ class Piece:
             per frame).
         fps: pixel frames per second; an image's is irrelevant.
         start: seconds from the video's first frame to the first one of this piece.
-        rays: where the camera's rays run, for every patch; None where nothing is known of the camera.
+        rays: where the camera's rays run, for every patch, and how they differ from those of the video's first frame
+            through the same patch; None where nothing is known of the camera.
         space_scale: what rows and columns are multiplied with; below 1 for frames larger than those trained on.
         use: which patches become tokens; None: all.
     """
@@ -57,7 +58,8 @@ class PackedVideo:
         positions: time in quarter seconds, row and column in patches; each video starts at 0.
         levels: how noisy each token is, from 0 (given) to 1 (pure noise).
         segments: tokens per video, all its pieces together.
-        rays: the camera's rays through each token and a last number that is 1 where they are known.
+        rays: the camera's rays through each token, their changes since the first frame, and a last number that is 1
+            where they are known.
     """
 
     tokens: Float[Tensor, "L P"]
@@ -81,8 +83,8 @@ class PackedText:
         return len(self.segments)
 
 
-RAY_WIDTH = 7
-"""Plücker coordinates of a ray, and whether they are known."""
+RAY_WIDTH = 13
+"""Plücker coordinates of a ray, their changes since the first frame, and whether they are known."""
 
 
 def pack_video(videos: Sequence[Sequence[Piece]], grid: TokenGrid) -> PackedVideo:

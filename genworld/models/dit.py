@@ -160,6 +160,7 @@ class VideoDiT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head = Head(config, self.patch_width)
         self.camera_in = RayEmbedding(config.width) if config.camera else None
+        self.camera_change_in = RayEmbedding(config.width) if config.camera else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -170,8 +171,7 @@ class VideoDiT(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         zero: list[nn.Linear] = [self.modulation, self.head.out]
-        if self.camera_in is not None:
-            zero.append(self.camera_in.out)
+        zero += [embedding.out for embedding in (self.camera_in, self.camera_change_in) if embedding is not None]
         for block in self.blocks:
             assert isinstance(block, Block)
             zero.append(block.cross_attention.out)  # has no gate that could start at zero
@@ -201,10 +201,12 @@ class VideoDiT(nn.Module):
         )
         # The residual stream has the type of the weights, also under autocast: adding many small updates needs it.
         x = self.patch_in(video.tokens.to(dtype)).to(dtype)
-        if self.camera_in is not None:
+        if self.camera_in is not None and self.camera_change_in is not None:
             # Also where no ray is known, which adds nothing: the weights then belong to every step, as DDP wants it.
             rays = x.new_zeros(len(x), RAY_WIDTH) if video.rays is None else video.rays
-            x = x + self.camera_in(rays).to(dtype)
+            ray, change, known = rays.split((6, 6, 1), dim=-1)
+            x = x + self.camera_in(torch.cat((ray, known), -1)).to(dtype)
+            x = x + self.camera_change_in(torch.cat((change, known), -1)).to(dtype)
         for block in self.blocks:
             if self.config.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
@@ -232,7 +234,7 @@ class VideoDiT(nn.Module):
         block = tokens * width * (6 * width + 2 * hidden) + words * 2 * width**2 + 2 * scores * width
         ends = 2 * tokens * width * self.patch_width + words * width * (self.text_width + width)
         if self.camera_in is not None:
-            ends += tokens * self.camera_in.out.in_features * width
+            ends += 2 * tokens * self.camera_in.out.in_features * width
         level = videos * width * (self.level_in.num_sinusoids + width + 6 * width)
         return 2 * (self.config.depth * block + ends + level)
 

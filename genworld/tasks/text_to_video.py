@@ -264,15 +264,20 @@ class TextToVideo(Task):
             pieces.append(Piece(noisy, level, shape.fps, first / shape.fps, rays, scale, use))
         return pieces
 
-    def _rays(self, request: Request, first: int, latents: Tensor) -> Float[Tensor, "T H_patches W_patches 6"] | None:
-        """Where the camera looks through every patch, at the last of the frames that each latent frame stands for."""
+    def _rays(self, request: Request, first: int, latents: Tensor) -> Float[Tensor, "T H_patches W_patches 12"] | None:
+        """Where the camera looks through every patch, at the last of the frames that each latent frame stands for.
+
+        And by how much that differs from the first frame: a pan is the same few hundredths for all patches, which could
+        hardly be told from their places otherwise.
+        """
         if request.camera is None or not self.config.dit.camera:
             return None
         poses = relative_to_first(request.camera.world_from_camera)
-        poses = poses[first : first + 1 + (latents.shape[1] - 1) * self.grid.time_stride : self.grid.time_stride]
+        chosen = poses[first : first + 1 + (latents.shape[1] - 1) * self.grid.time_stride : self.grid.time_stride]
         cells = (latents.shape[2] // self.config.patch, latents.shape[3] // self.config.patch)
         size = (request.shape.height, request.shape.width)
-        return plucker(poses, request.camera.intrinsics, size, cells).to(latents)
+        start, *rays = plucker(torch.cat([poses[:1], chosen]), request.camera.intrinsics, size, cells)
+        return torch.stack([torch.cat([ray, ray - start], dim=-1) for ray in rays]).to(latents)
 
     @torch.no_grad()
     def latents(self, samples: Iterable[Sample]) -> list[Float[Tensor, "C T H W"]]:

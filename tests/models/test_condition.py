@@ -63,11 +63,11 @@ def test_pieces_lie_at_their_own_time_behind_the_first():
 
 
 def test_rays_come_with_a_flag_and_only_where_a_piece_has_them():
-    rays = torch.randn(1, 1, 2, 6)
+    rays = torch.randn(1, 1, 2, 12)
     known = Piece(torch.zeros(1, 1, 2, 4), torch.tensor(0.0), 8.0, rays=rays)
     unknown = replace(known, rays=None)
     video = pack_video([[known], [unknown]], GRID)
-    assert torch.equal(video.rays, torch.cat([torch.cat([rays.flatten(0, 2), torch.ones(2, 1)], 1), torch.zeros(2, 7)]))
+    assert torch.equal(video.rays, torch.cat([torch.cat([rays.flatten(0, 2), torch.ones(2, 1)], 1), torch.zeros(2, 13)]))
     assert pack_video([[unknown]], GRID).rays is None
 
 

@@ -133,8 +133,8 @@ def test_bf16_weights_without_autocast():
 
 
 def rays_for(video, known=1.0, seed=0):
-    rays = torch.randn(len(video.tokens), 7, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([rays[:, :6] * known, torch.full((len(rays), 1), known)], dim=1)
+    rays = torch.randn(len(video.tokens), 13, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([rays[:, :12] * known, torch.full((len(rays), 1), known)], dim=1)
 
 
 def test_a_fresh_camera_changes_nothing_and_can_learn():
@@ -143,7 +143,7 @@ def test_a_fresh_camera_changes_nothing_and_can_learn():
     assert (with_camera.camera_in.out.weight == 0).all()
     model = tiny_dit(mlp_width=None)
     missing, unexpected = with_camera.load_state_dict(model.state_dict(), strict=False)
-    assert (missing, unexpected) == (["camera_in.out.weight"], [])
+    assert (missing, unexpected) == (["camera_in.out.weight", "camera_change_in.out.weight"], [])
     video, text = condition(*inputs())
     out = with_camera(replace(video, rays=rays_for(video)), text)
     assert torch.equal(out, model(video, text))
@@ -155,7 +155,7 @@ def test_rays_move_their_own_video_only():
     video, text = condition(*inputs())
     rays = rays_for(video)
     changed = rays.clone()
-    changed[: video.segments.lengths[0], :6] += 0.5
+    changed[: video.segments.lengths[0], :12] += 0.5
     one, two = (unpack(model(replace(video, rays=x), text), video.segments) for x in (rays, changed))
     assert (one[0] - two[0]).abs().max() > 1e-3
     for a, b in zip(one[1:], two[1:], strict=True):
@@ -175,7 +175,7 @@ def test_rays_are_refused_where_they_cannot_be_used():
     video, text = condition(*inputs())
     with pytest.raises(ValueError, match="trained without cameras: leave the camera out"):
         tiny_dit()(replace(video, rays=rays_for(video)), text)
-    with pytest.raises(ValueError, match="tokens need rays of 7 features each"):
+    with pytest.raises(ValueError, match="tokens need rays of 13 features each"):
         tiny_dit(camera=True)(replace(video, rays=rays_for(video)[:, :6]), text)
 
 
