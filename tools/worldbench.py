@@ -3,7 +3,7 @@
     python tools/worldbench.py --suite single --num 60
     python tools/worldbench.py --suite full --num 96 --sheet docs/worldbench.png
 
-Prints the tables of docs/worldbench.md. About a minute for 100 cases on one core. Exits with 1 where a real score is
+Prints the tables of docs/worldbench.md. A few minutes for 100 cases on one core. Exits with 1 where a real score is
 below 0.97, or a defect does not lower its own abilities below 0.5, or moves one that it should not by more than 0.1.
 """
 
