@@ -248,6 +248,8 @@ class FieldLifter:
         total = torch.zeros(int(shown.sum())).index_add_(0, number, share)
         centre = torch.zeros(len(total), 3).index_add_(0, number, points * share[:, None]) / total[:, None]
         lower, upper = (centre.amin(dim=0) - CODEC_MARGIN).tolist(), (centre.amax(dim=0) + CODEC_MARGIN).tolist()
+        # Of a ray that mostly meets cells that are not kept, the kept ones need to explain no more than their share.
+        wanted = wanted * torch.zeros(len(wanted), 1).index_add_(0, ray, share[:, None])
         return FeatureCloud(
             points=centre,
             features=solve_shares(number, ray, share, wanted, len(total), self.config.sweeps),
