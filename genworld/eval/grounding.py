@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from genworld.data.questions import Question
-from genworld.eval.by_scene import Figure, number_scenes, percent, text_figures
+from genworld.eval.by_scene import Figure, number_scenes, percent, percent_gained, text_figures
 from genworld.eval.meteor import Meteor
 from genworld.eval.qa import check_complete
 from genworld.eval.tokenise import PTB, Tokeniser
@@ -74,7 +74,8 @@ class GroundingReport:
         scores: `acc@0.25`, `acc@0.5` and `mean_iou` in percent; `centre_m` is the mean distance of centres in metres,
             over phrases with a box only.
         by_group: accuracies by group (unique or multiple, say).
-        blind: accuracies of a baseline that does not see the scene's views, where one was given.
+        blind: accuracies of a baseline that does not see the scene's views.
+        gain: acc@0.25 minus the baseline's, paired.
     """
 
     num: int
@@ -82,6 +83,7 @@ class GroundingReport:
     scores: Mapping[str, Figure]
     by_group: Mapping[str, Mapping[str, Figure]]
     blind: Mapping[str, Figure]
+    gain: Figure
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -92,7 +94,7 @@ def score_boxes(
     questions: Sequence[Question],
     predicted: Mapping[str, Box | None],
     truth: Mapping[str, Box],
-    blind: Mapping[str, Box | None] | None = None,
+    blind: Mapping[str, Box | None],
     groups: Mapping[str, str] | None = None,
 ) -> GroundingReport:
     """ScanRefer's scores: a phrase counts if IoU is at least the threshold.
@@ -101,16 +103,16 @@ def score_boxes(
         questions: the phrases.
         predicted: a box for each phrase by its id, or None where none was named.
         truth: the right one for each.
-        blind: boxes of a baseline, for each.
+        blind: boxes of a baseline that does not see the views (the scene's largest box of the class, say), for each.
         groups: which group each phrase is of (see `unique_or_multiple`).
 
     Raises:
         ValueError: an id is missing or unknown, or a box is none.
     """
-    for boxes in (predicted, truth, *(each for each in (blind, groups) if each is not None)):
+    for boxes in (predicted, truth, blind, *(() if groups is None else (groups,))):
         check_complete(questions, boxes)
     places = number_scenes([question.scene for question in questions])
-    ious = _ious(questions, predicted, truth)
+    ious, blind_ious = (_ious(questions, boxes, truth) for boxes in (predicted, blind))
     found = [question.id for question in questions if predicted[question.id] is not None]
     apart = [float((predicted[name].mean(dim=0) - truth[name].mean(dim=0)).norm()) for name in found]  # type: ignore[union-attr]
     scores = {**_accuracies(ious, places), "mean_iou": percent(ious, places)}
@@ -122,7 +124,8 @@ def score_boxes(
         num_missing=len(questions) - len(found),
         scores=scores,
         by_group={kind: _accuracies(ious[kinds == kind], places[kinds == kind]) for kind in sorted(set(kinds) - {""})},
-        blind={} if blind is None else _accuracies(_ious(questions, blind, truth), places),
+        blind=_accuracies(blind_ious, places),
+        gain=percent_gained(_right(ious, THRESHOLDS[0]), _right(blind_ious, THRESHOLDS[0]), places),
     )
 
 
@@ -223,4 +226,8 @@ def _ious(
 
 
 def _accuracies(ious: Float[np.ndarray, " n"], places: np.ndarray) -> dict[str, Figure]:
-    return {f"acc@{least:g}": percent((ious >= least).astype(np.float64), places) for least in THRESHOLDS}
+    return {f"acc@{least:g}": percent(_right(ious, least), places) for least in THRESHOLDS}
+
+
+def _right(ious: Float[np.ndarray, " n"], least: float) -> Float[np.ndarray, " n"]:
+    return (ious >= least).astype(np.float64)

@@ -71,6 +71,7 @@ def test_accuracies_by_hand() -> None:
     assert report.by_group["unique"]["acc@0.5"].value == 100
     assert report.by_group["multiple"]["acc@0.25"].value == pytest.approx(200 / 3)
     assert report.blind["acc@0.25"].value == 0
+    assert report.gain.value == pytest.approx(75)
     interval = report.scores["acc@0.25"].interval
     assert interval is not None
     assert 75 in interval
@@ -80,9 +81,9 @@ def test_accuracies_by_hand() -> None:
 def test_every_phrase_must_come_back() -> None:
     truth = {"q0": box(0), "q1": box(0)}
     with pytest.raises(ValueError, match="1 questions have no answer, such as q1"):
-        score_boxes(phrases(2), {"q0": box(0)}, truth)
+        score_boxes(phrases(2), {"q0": box(0)}, truth, truth)
     with pytest.raises(ValueError, match="1 answers are to no question, such as q7"):
-        score_boxes(phrases(2), {"q0": box(0), "q1": None, "q7": None}, truth)
+        score_boxes(phrases(2), {"q0": box(0), "q1": None, "q7": None}, truth, truth)
 
 
 def test_unique_or_multiple() -> None:
