@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genworld.eval.clip_score import ImageTextEncoder
-from genworld.models.alignment import spread_frames
+from genworld.models.alignment_video import spread_frames
 
 TEMPLATES = ("{}", "A {}.", "A {} stays still.", "A {} moves.", "A {} drops and bounces.")
 """Sentences around the name of a class, in the manner of the world's captions."""

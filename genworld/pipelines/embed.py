@@ -33,10 +33,10 @@ from genworld.models.alignment import (
     EncoderCard,
     load_encoder,
     save_encoder,
-    spread_frames,
     words_of,
     world_clip_folder,
 )
+from genworld.models.alignment_video import spread_frames
 from genworld.pipelines.command import provenance
 from genworld.tasks.align import Align
 from genworld.train.checkpoint import latest_checkpoint, read_state
@@ -150,13 +150,17 @@ class Embedder:
         self.max_frames, self.domain = max_frames, domain
 
     @classmethod
-    def from_run(cls, run: str | Path) -> Embedder:
+    def from_run(cls, run: str | Path, device: str | torch.device | None = None) -> Embedder:
         """The averaged weights of a run of `kind: align`.
+
+        Args:
+            run: the folder that `train.py` wrote.
+            device: CUDA where there is one, by default.
 
         Raises:
             ValueError: the folder holds no finished checkpoint, or its task is another.
         """
-        experiment, task = load_run(Path(run))
+        experiment, task = load_run(Path(run), _device(device))
         if not isinstance(task, Align):
             raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; embedding needs 'align'")
         frames = task.config.encoder.video.max_frames
@@ -165,30 +169,33 @@ class Embedder:
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Embedder:
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device | None = None) -> Embedder:
         """A CLIP of OpenAI or open_clip in the layout of transformers; of a video, the mean over its frames.
 
         Raises:
             ValueError: the folder holds no complete CLIP.
         """
-        clip = PretrainedCLIP(Path(folder))
+        clip = PretrainedCLIP(Path(folder)).to(_device(device))
         scale = clip.network.logit_scale.exp().item()
         return cls(MeanOfFrames(clip), Path(folder).name, scale, domain="pictures and captions of the web")
 
     @classmethod
-    def default(cls) -> Embedder:
+    def default(cls, device: str | torch.device | None = None) -> Embedder:
         """The encoder that comes with genworld."""
-        return cls.from_folder(world_clip_folder(), "world")
+        return cls.from_folder(world_clip_folder(), "world", device)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, name: str | None = None) -> Embedder:
+    def from_folder(
+        cls, folder: str | Path, name: str | None = None, device: str | torch.device | None = None
+    ) -> Embedder:
         """An encoder that `export_run` wrote.
 
         Raises:
             ValueError: the folder holds none, or a damaged one.
         """
         encoder, card = load_encoder(Path(folder))
-        return cls(encoder, name or Path(folder).name, card.scale, encoder.config.video.max_frames, card.domain)
+        name = name or Path(folder).name
+        return cls(encoder.to(_device(device)), name, card.scale, encoder.config.video.max_frames, card.domain)
 
     def texts(self, texts: Sequence[str]) -> Float[Tensor, "n D"]:
         """Unit features of texts."""
@@ -338,6 +345,10 @@ class Embedder:
                 features = self.encoder.encode_videos(torch.stack([clips[i] for i in part]))
                 found |= dict(zip(part, F.normalize(features.float(), dim=-1).cpu(), strict=True))
         return torch.stack([found[i] for i in range(len(clips))])
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def export_run(run: str | Path, folder: str | Path, domain: str | None = None) -> Path:

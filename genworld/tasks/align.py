@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genworld.data.reading import readable
-from genworld.models.alignment import DualEncoder, DualEncoderConfig, spread_frames
+from genworld.models.alignment import DualEncoder, DualEncoderConfig
+from genworld.models.alignment_video import spread_frames
 from genworld.ops.collectives import gather_rows
 from genworld.ops.pictures import write_sheet
 from genworld.ops.precision import without_autocast
-from genworld.ops.random import seed_of
+from genworld.ops.random import seed_of, uniform
 from genworld.tasks.base import Task, TaskOutput, check_captions, group_by_shape
-from genworld.types import ClipSource, Pack, Pick, TokenGrid
+from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,19 @@ class AlignConfig:
         loss: what aligns them.
         frames: training looks at so many frames of a clip, evenly spread; fewer than the encoder looks at in use cost
             little, since what it makes of time does not depend on their number.
+        single: how often training sees a single frame of a clip, from anywhere in it. Motions tell a small batch of
+            clips apart before shapes have to; in one frame there are none.
     """
 
     kind: Literal["align"] = "align"
     encoder: DualEncoderConfig = field(default_factory=DualEncoderConfig)
     loss: CLIPLossConfig | SigLIPLossConfig = field(default_factory=CLIPLossConfig)
     frames: int = 3
+    single: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.single <= 1:
+            raise ValueError(f"single is a probability, got {self.single}")
         if self.frames < 1:
             raise ValueError(f"frames must be at least 1, got {self.frames}")
 
@@ -167,7 +173,8 @@ class Align(Task):
 
     def forward(self, pack: Pack, seed: int, step: int) -> TaskOutput:
         """Sums over samples; `accuracy` is how often the best of the batch has the right caption, both ways."""
-        videos, texts = self.features(pack)
+        seen = Pack(tuple(self._glimpse(sample, seed) for sample in pack)) if self.training else pack
+        videos, texts = self.features(seen)
         with without_autocast(videos):
             rows = self._rows(videos, texts, [sample.text for sample in pack])
             loss = self.loss(rows)
@@ -182,14 +189,20 @@ class Align(Task):
         """Unit features of the clips and of the captions of a pack; clips of equal shape are encoded together."""
         found: dict[int, Tensor] = {}
         for samples in group_by_shape(pack):
-            videos = torch.stack([sample.need_pixels() for sample in samples])
-            if self.training:
-                videos = videos[:, :, spread_frames(videos.shape[2], self.config.frames)]
-            features = self.encoder.embed_videos(videos)
+            features = self.encoder.embed_videos(torch.stack([sample.need_pixels() for sample in samples]))
             found |= {id(sample): row for sample, row in zip(samples, features, strict=True)}
         return torch.stack([found[id(sample)] for sample in pack]), self.encoder.embed_texts(
             [sample.text for sample in pack]
         )
+
+    def _glimpse(self, sample: Sample, seed: int) -> Sample:
+        """What training sees of a clip: a few frames, or only one."""
+        pixels = sample.need_pixels()
+        chosen = spread_frames(pixels.shape[1], self.config.frames)
+        draw, place = uniform((2,), seed, "glimpse", sample.position).tolist()
+        if draw < self.config.single:
+            chosen = [int(place * pixels.shape[1])]
+        return replace(sample, pixels=pixels[:, chosen])
 
     def _rows(self, videos: Tensor, texts: Tensor, captions: Sequence[str]) -> Rows:
         keys = torch.tensor([_key(caption) for caption in captions], device=videos.device)

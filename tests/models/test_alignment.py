@@ -11,13 +11,11 @@ from genworld.models.alignment import (
     DualEncoder,
     DualEncoderConfig,
     EncoderCard,
-    Standard,
-    VideoTowerConfig,
     load_encoder,
     load_world_clip,
     save_encoder,
-    spread_frames,
 )
+from genworld.models.alignment_video import Standard, VideoTowerConfig, spread_frames
 from genworld.models.text import WordsTextConfig
 
 TEXTS = ["a red ball", "A small shiny blue cube rolls to the left.", "green cone"]

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from genworld.models.alignment import DualEncoderConfig, VideoTowerConfig
+from genworld.models.alignment import DualEncoderConfig
+from genworld.models.alignment_video import VideoTowerConfig
 from genworld.models.text import WordsTextConfig
 from genworld.tasks.align import Align, AlignConfig, CLIPLossConfig, SigLIPLossConfig
 from genworld.train.evaluate import TaskLosses
