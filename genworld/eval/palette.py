@@ -130,7 +130,9 @@ def track_object(pixels: Float[Tensor, "3 F H W"]) -> Track:
     present = np.asarray((areas > MIN_AREA) & (areas > MIN_SOLIDITY * every))
     masks &= present[:, None, None]
     found = present.mean() >= MIN_PRESENCE
-    return Track(names[best] if found else None, present, centres_of(masks), areas * present, touches_edge(masks), masks)
+    return Track(
+        names[best] if found else None, present, centres_of(masks), areas * present, touches_edge(masks), masks
+    )
 
 
 def hue_and_chroma(pixels: Tensor) -> tuple[Float[Tensor, "F H W 2"], Float[Tensor, "F H W"]]:

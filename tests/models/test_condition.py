@@ -67,7 +67,8 @@ def test_rays_come_with_a_flag_and_only_where_a_piece_has_them():
     known = Piece(torch.zeros(1, 1, 2, 4), torch.tensor(0.0), 8.0, rays=rays)
     unknown = replace(known, rays=None)
     video = pack_video([[known], [unknown]], GRID)
-    assert torch.equal(video.rays, torch.cat([torch.cat([rays.flatten(0, 2), torch.ones(2, 1)], 1), torch.zeros(2, 13)]))
+    told = torch.cat([rays.flatten(0, 2), torch.ones(2, 1)], dim=1)
+    assert torch.equal(video.rays, torch.cat([told, torch.zeros(2, 13)]))
     assert pack_video([[unknown]], GRID).rays is None
 
 
