@@ -37,7 +37,9 @@ _WEAKEST = 0.5  # consistency below which no convention explains the views
 _OVERLAP = 0.01
 _SCALES = (0.08, 200.0)  # metres: median depths between a close-up of an object and a street
 _TILT = 5.0  # degrees
-_BOX_GAIN = 0.05
+_BOX_GAIN = 0.05  # what a nudge may gain where boxes are right, and another reading has to
+_NEAR = 20  # nudges of boxes to try
+_WORTH = 0.5  # part of the best reading's confirmations below which points are thought to lie elsewhere
 _BOXES = 3  # fewer are too few to judge
 
 
@@ -261,7 +263,7 @@ def _points(scene: Scene, views: Sequence[View]) -> Finding:
     fits = {name: fit_points(moved(points, pose), views) for name, pose in mistakes.items()}
     given, (best, top) = fit_points(points, views), max(fits.items(), key=lambda item: item[1].confirmed)
     evidence = {"confirmed as given": given.confirmed, best: top.confirmed, "consistent as given": given.consistency}
-    if given.confirmed >= _RIVAL * top.confirmed and given.consistency >= _WEAKEST:
+    if given.confirmed >= _WORTH * top.confirmed and given.consistency >= _WEAKEST:
         return Finding("points", "right", "", "the points lie on what the views see", evidence)
     return _wrong("points", "points_elsewhere", evidence, f": they look {best}" if top.consistency >= _WEAKEST else "")
 
@@ -274,12 +276,13 @@ def _boxes(scene: Scene, views: Sequence[View]) -> Finding:
     del mistakes["z up"]  # what they ought to be
     fits = {name: fit_boxes(rays.moved(torch.linalg.inv(pose)), boxes) for name, pose in mistakes.items()}
     best, top = max(fits.items(), key=lambda item: item[1])
-    elsewhere = max(fit_boxes(rays.moved(pose), boxes) for pose in displacements(boxes))
-    evidence = {"solid as given": given, best: top, "best displaced": elsewhere}
+    displaced = [fit_boxes(rays.moved(pose), boxes) for pose in displacements(boxes, _NEAR)]
+    nudged, elsewhere = max(displaced[:_NEAR]), max(displaced[_NEAR:])
+    evidence = {"solid as given": given, best: top, "best nudged": nudged, "best elsewhere": elsewhere}
     if len(boxes) < _BOXES and given > 0:
         return Finding("boxes", "unknown", "", f"fewer than {_BOXES} boxes are too few to judge", evidence)
-    if top > given + _BOX_GAIN and top >= elsewhere:
+    if top > given + _BOX_GAIN and top >= max(nudged, elsewhere):
         return _wrong("boxes", "unaligned_boxes", evidence, f": they look {best}")
-    if elsewhere > given + _BOX_GAIN or given == 0:
+    if nudged > given + _BOX_GAIN or elsewhere > given or given == 0:
         return _wrong("boxes", "misplaced_boxes", evidence)
     return Finding("boxes", "right", "", "the boxes are where things are", evidence)

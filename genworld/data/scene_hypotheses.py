@@ -71,7 +71,7 @@ class Fit:
 
     @property
     def consistency(self) -> float:
-        """Part of the points not hidden in the other picture that it confirms: walls hide, but nothing shows through."""
+        """Part of the points not hidden from the other view that it confirms: walls hide, but nothing shows through."""
         return self.agreement / max(self.agreement + self.in_front, 1e-9)
 
     @staticmethod
@@ -217,7 +217,7 @@ def fit_boxes(rays: Rays, boxes: Sequence[SceneBox]) -> float:
 
 
 def displacements(boxes: Sequence[SceneBox], near: int = 20, far: int = 28) -> list[Float[Tensor, "4 4"]]:
-    """Turns about the vertical and moves along the floor to compare boxes with: a fixed draw.
+    """Turns about the vertical and moves along the floor to compare boxes with, the near ones first: a fixed draw.
 
     The near ones are up to 20 degrees and 0.15 to 0.5 m, the far ones any angle and 0.5 to 2 m.
     """
