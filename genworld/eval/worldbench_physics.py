@@ -28,8 +28,9 @@ def coherence_criteria(reading: Reading) -> Criteria:
     """
     rigid, follows = [], []
     for wanted, thing in zip(reading.case.objects, reading.matches, strict=True):
-        use = None if thing is None else thing.present & ~thing.cut
-        if thing is None or use is None or use.sum() < 2 * BLINK:
+        options = () if thing is None else (thing.whole, thing.present & ~thing.cut)
+        use = next((frames for frames in options if frames.sum() >= 2 * BLINK), None)
+        if thing is None or use is None:
             rigid.append(0.0)
             follows.append(0.0)
             continue
@@ -38,7 +39,7 @@ def coherence_criteria(reading: Reading) -> Criteria:
         expected = _seen_from(reading, start)[frames]
         sweep = _rms(expected - expected[0])
         rigid.append(closeness(_unexplained(reading, thing, frames), 0.012, max(0.04, 0.5 * sweep)))
-        follows.append(closeness(_rms((seen - seen[0]) - (expected - expected[0])), 0.015, max(0.03, 0.55 * sweep)))
+        follows.append(closeness(_rms((seen - seen[0]) - (expected - expected[0])), 0.01, max(0.02, 0.55 * sweep)))
     return {"rigid": float(np.mean(rigid)), "follows": float(np.mean(follows))}
 
 

@@ -24,6 +24,9 @@ BLINK = 2  # frames: what is seen in fewer is not looked at
 STILL, APPROACH = 0.3, 0.2  # metres: less is not called a movement; one that ends in a collision
 TREMBLE = 0.025  # shorter sides: less cannot be told from rest
 _USUAL_HEIGHT = 0.6  # metres of a centre above the floor, of what nobody asked for
+# Height of the middle of what is seen of a shape, in half heights, for what is not 1; found where it puts real renders
+# within 6 cm on the floor, of up to 1.2 m without.
+_MIDDLES = {"cone": 0.48, "sphere": 1.05}
 _FARTHEST = 30.0  # metres: rays that meet the floor beyond say nothing
 
 
@@ -98,7 +101,7 @@ class Reading:
 
     def floor_places(self, thing: Thing, wanted: WorldObject | None = None) -> Float[np.ndarray, "F 3"]:
         """Where its centre is if it stands on the floor: metres, world axes; NaN where absent or beyond the horizon."""
-        height = _USUAL_HEIGHT if wanted is None else wanted.half_height
+        height = _USUAL_HEIGHT if wanted is None else wanted.half_height * _MIDDLES.get(wanted.shape, 1.0)
         poses, inverse = self.case.camera.world_from_camera.double().numpy(), _inverse_intrinsics(self.case)
         side = min(self.case.shape.height, self.case.shape.width)
         pixels = np.concatenate([thing.centres * side, np.ones((len(poses), 1))], axis=1)
