@@ -151,7 +151,8 @@ def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
             found = load_file(tmp_path / f"{kind}_{rank}.safetensors")
             assert found.keys() == expected.keys()
             for name, value in expected.items():
-                torch.testing.assert_close(found[name], value, atol=2e-6, rtol=1e-4, msg=f"{kind} rank {rank}: {name}")
+                rounding = 2e-6 * max(value.abs().max().item(), 1.0)  # of float32, beside the largest entry
+                torch.testing.assert_close(found[name], value, atol=rounding, rtol=0, msg=f"{kind} {rank}: {name}")
 
 
 class Captions:
