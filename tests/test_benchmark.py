@@ -102,6 +102,23 @@ def _process(rank: int, shares: list[list[int]], folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+def _one_judges(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", timedelta(seconds=60), 2, rank)
+    if rank == 0:
+        chosen = cases("single", 2)
+        found = result_of("single", chosen, [case.pixels for case in chosen], None, ("prompt", "frames"))
+        torch.save(found["mean"]["score"], f"{folder}/score.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_one_of_several_processes_judges_alone(tmp_path) -> None:
+    """As tools/evaluate.py has it: nobody else must be waited for."""
+    torch.set_num_threads(1)
+    torch.multiprocessing.start_processes(_one_judges, (str(tmp_path),), nprocs=2, start_method="fork")
+    assert torch.load(tmp_path / "score.pt") == 1.0
+
+
 def test_two_processes_are_one(tmp_path) -> None:
     torch.set_num_threads(1)  # threads of this process would not survive the fork
     shares = [[3, 0, 5, 4], [2, 1]]

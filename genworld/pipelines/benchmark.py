@@ -180,7 +180,8 @@ def line(result: Mapping[str, Any]) -> str:
 def _rows(videos: Sequence[Float[Tensor, "3 F H W"]], cases: Sequence[Case]) -> dict[str, Float[np.ndarray, " n"]]:
     bench = WorldBench()
     bench.update(videos, cases, range(len(cases)))
-    return {name: column.double().numpy() for name, column in bench.per_video().items() if name != "position"}
+    # Of this process alone: the benchmark runs on one of several, and the others would be waited for in vain.
+    return {name: column.double().numpy() for name, column in bench.table().items() if name != "position"}
 
 
 def _ability(name: Ability, rows: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]) -> dict[str, Any]:
