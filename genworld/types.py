@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -322,3 +322,56 @@ class SceneSource(Protocol):
     def read(self, name: str) -> Scene:
         """Read a scene; its views are read when asked for."""
         ...
+
+
+@dataclass(frozen=True)
+class PointSet:
+    """One scene as a model sees it: points with features.
+
+    Attributes:
+        features: of each point.
+        points: metres, scene axes.
+        colours: in [0, 1].
+        voxels: cells of the scene's codec that the points lie in.
+    """
+
+    features: Float[Tensor, "P D"]
+    points: Float[Tensor, "P 3"]
+    colours: Float[Tensor, "P 3"]
+    voxels: Int[Tensor, "P 3"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> PointSet:
+        """A copy with `change` applied to every tensor."""
+        return PointSet(change(self.features), change(self.points), change(self.colours), change(self.voxels))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange about one scene: what a model is trained on, and what it is asked.
+
+    Attributes:
+        position: place in the global order; all randomness is a function of (seed, position).
+        scene: name of the scene.
+        points: the scene itself.
+        history: what was said before, user and assistant in turn.
+        prompt: question or instruction; a situation stands before it, in words and location tokens.
+        answer: the text wanted; boxes in it are location tokens. Empty where it is not known.
+        kind: what it is, such as "count", "caption" or "ground": losses and scores are told apart by it.
+        id: unique among the turns of a data set.
+    """
+
+    position: int
+    scene: str
+    points: PointSet
+    history: tuple[str, ...]
+    prompt: str
+    answer: str
+    kind: str
+    id: str
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Turn:
+        """A copy with `change` applied to every tensor."""
+        return replace(self, points=self.points.map(change))
