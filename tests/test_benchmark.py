@@ -12,7 +12,7 @@ from tiny_generator import tiny_generator
 from genworld.eval.worldbench import WorldBench
 from genworld.eval.worldbench_cases import FINGERPRINTS, cases, fingerprint
 from genworld.eval.worldbench_defects import plant
-from genworld.pipelines.benchmark import asks_of, line, make_videos, record, result_of, run_benchmark
+from genworld.pipelines.benchmark import Court, asks_of, line, make_videos, record, run_benchmark
 
 SHAPE = "task.sample={size: [64, 64], frames: 17, fps: 8, sampler: {num_steps: 1}}"
 
@@ -63,7 +63,8 @@ def test_what_is_given_is_kept_and_batches_do_not_matter() -> None:
     generator = tiny_generator(SHAPE, "task.given={nothing: 1, head: 1}")
     chosen = cases("single", 4)
     settings = generator.settings(None, None)
-    together, apart = (make_videos(generator, chosen, 0, settings, batch) for batch in (4, 3))
+    together = make_videos(generator, chosen, range(4), settings)
+    apart = [make_videos(generator, [case], [i], settings)[0] for i, case in enumerate(chosen)]
     for case, one, other in zip(chosen, together, apart, strict=True):
         given = case.given.shape[1]
         torch.testing.assert_close(one[:, :given], case.given, atol=1e-6, rtol=0)
@@ -72,7 +73,9 @@ def test_what_is_given_is_kept_and_batches_do_not_matter() -> None:
 
 def test_real_videos_as_answers_lie_above_the_floor_at_the_ceiling() -> None:
     chosen = cases("full", 16)
-    found = result_of("full", chosen, [case.pixels for case in chosen], None, ("prompt", "frames", "camera"))
+    court = Court("full", chosen, ("prompt", "frames", "camera"))
+    court.judge(range(16), chosen, [case.pixels for case in chosen])
+    found = court.result()
     assert found["mean"]["score"] == found["mean"]["ceiling"] >= 0.97
     assert "ceiling_vae" not in found["mean"]
     for name in ("text", "reasoning", "interaction"):
@@ -102,21 +105,41 @@ def _process(rank: int, shares: list[list[int]], folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def _one_judges(rank: int, folder: str) -> None:
+def _result(mine: range) -> dict:
+    """Of real videos and planted ones, as the share `mine` of a process finds it."""
+    court = Court("single", cases("single", 6), ("prompt", "frames", "camera"))
+    for i in mine:
+        case = court.cases[i].afresh()
+        video = plant(case, "frozen") if i % 2 else None
+        court.judge([i], [case], [case.pixels if video is None else video], [case.pixels])
+    return court.result()
+
+
+def _court(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", timedelta(seconds=60), 2, rank)
-    if rank == 0:
-        chosen = cases("single", 2)
-        found = result_of("single", chosen, [case.pixels for case in chosen], None, ("prompt", "frames"))
-        torch.save(found["mean"]["score"], f"{folder}/score.pt")
+    torch.save(_result(range(6)[rank::2]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_one_of_several_processes_judges_alone(tmp_path) -> None:
-    """As tools/evaluate.py has it: nobody else must be waited for."""
+def test_two_processes_find_what_one_finds(tmp_path) -> None:
     torch.set_num_threads(1)
-    torch.multiprocessing.start_processes(_one_judges, (str(tmp_path),), nprocs=2, start_method="fork")
-    assert torch.load(tmp_path / "score.pt") == 1.0
+    expected = _result(range(6))
+    torch.multiprocessing.start_processes(_court, (str(tmp_path),), nprocs=2, start_method="fork")
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        assert record(found) == record(expected)
+        assert found["sheet"]["captions"] == expected["sheet"]["captions"]
+        for name, videos in expected["sheet"]["columns"].items():
+            assert all(torch.equal(*pair) for pair in zip(videos, found["sheet"]["columns"][name], strict=True))
+
+
+def test_cases_keep_no_pictures() -> None:
+    case = cases("single", 1)[0]
+    assert "pixels" not in vars(case)
+    assert not {"clip", "stage", "masks", "visibility"} & set(vars(case.clip))
+    fingerprint([case])
+    assert not {"clip", "stage", "masks", "visibility"} & set(vars(case.clip))
 
 
 def test_two_processes_are_one(tmp_path) -> None:

@@ -39,34 +39,31 @@ Defect = Literal[
 
 @dataclass(frozen=True)
 class Effect:
-    """What a defect does to scores.
+    """What a defect does to scores: it lowers its own to below 0.5 and moves the others by less than 0.1.
 
     Attributes:
-        own: abilities that it must lower to below 0.5.
-        touches: abilities that it cannot leave alone, and why.
-        why: of `touches`.
+        own: abilities that a video with it does not have.
+        why: where there are several, or others than one would think.
     """
 
     own: tuple[Ability, ...]
-    touches: tuple[Ability, ...] = ()
     why: str = ""
 
+
+_MOTION: tuple[Ability, ...] = ("text", "coherence", "permanence", "interaction", "reasoning")
+"""Abilities that are about what moves, and how."""
 
 DEFECTS: dict[Defect, Effect] = {
     "wrong colour": Effect(("text",)),
     "wrong count": Effect(("text",)),
-    "vanished": Effect(("consistency",), ("reasoning",), "what is gone does not come to rest where it must"),
-    "lost behind the wall": Effect(
-        ("permanence", "reasoning"), ("text",), "too little of its way is seen to be called a movement"
-    ),
-    "swapped behind the wall": Effect(
-        ("permanence", "consistency"), ("text",), "the other shape is seen for longer than the one asked for"
-    ),
-    "frozen": Effect(("text", "coherence", "permanence", "interaction", "reasoning")),
+    "vanished": Effect(("consistency",)),
+    "lost behind the wall": Effect(("permanence", "reasoning"), "it must come out"),
+    "swapped behind the wall": Effect(("permanence", "consistency"), "what comes out is another thing"),
+    "frozen": Effect(_MOTION, "of all that is to happen nothing does"),
     "reversed": Effect(
-        ("coherence", "interaction", "reasoning"),
-        ("text", "permanence"),
-        "left becomes right; and who passes a wall speeds up instead of slowing down",
+        _MOTION,
+        "left becomes right, objects fall up and are pushed by nobody, and who passes a wall speeds up instead of "
+        "slowing down",
     ),
     "teleport": Effect(("consistency",)),
     "shape change": Effect(("consistency",)),
@@ -147,8 +144,9 @@ def _extra(scene: Scene, colour: str, right: float, ahead: float) -> WorldObject
 
 
 def _vanished(case: Case) -> Tensor | None:
+    """For the last third: long enough to be missed, late enough to have been seen to fall, roll and bounce."""
     index = _bystander(case)
-    return None if index is None else _rendered(case, _without(_stage(case), index, case.shape.num_frames // 2))
+    return None if index is None else _rendered(case, _without(_stage(case), index, case.shape.num_frames * 13 // 20))
 
 
 def _lost(case: Case) -> Tensor | None:

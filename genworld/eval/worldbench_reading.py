@@ -86,7 +86,20 @@ class Reading:
 
     def shape_of(self, thing: Thing) -> str:
         """The shape that most of the frames show that tell it."""
-        table = self.table_of(thing)[self.telling(thing)]
+        return self._vote(thing, self.telling(thing))
+
+    def shapes_of(self, thing: Thing) -> set[str]:
+        """The shape that it has by most frames before the wall hides it, and the one after: the same in a good video.
+
+        Whether they are the same is a question of permanence and consistency; a prompt only says what is to be seen.
+        """
+        hidden = np.flatnonzero(hidden_frames(thing, self.wall))
+        tells, frames = self.telling(thing), np.arange(len(thing.present))
+        sides = [tells & (frames < hidden[0]), tells & (frames > hidden[-1])] if len(hidden) else []
+        return {self._vote(thing, use) for use in (tells, *sides) if use.any()}
+
+    def _vote(self, thing: Thing, use: Bool[np.ndarray, " F"]) -> str:
+        table = self.table_of(thing)[use]
         votes = np.bincount(table.argmax(1), minlength=len(SHAPES))
         return SHAPES[int(np.where(votes == votes.max(), table.mean(0), -np.inf).argmax())]
 
@@ -139,7 +152,8 @@ class Reading:
         few = BLINK if len(way) > 3 * BLINK else 1  # of a short way every frame counts
         step = way[-few:].mean(0) - way[:few].mean(0)
         shift = math.hypot(x[:last][-1] - x[0], y[:last][-1] - y[0])
-        if math.hypot(*step) < (STILL if until is None else APPROACH) or shift < TREMBLE:
+        gone = bool(hidden_frames(thing, self.wall)[-1])  # what is lost behind the wall went there, however near it was
+        if not gone and (math.hypot(*step) < (STILL if until is None else APPROACH) or shift < TREMBLE):
             return "stay"
         names: tuple[Act, ...] = ("right", "away", "left", "towards")
         return names[round(math.atan2(step[1], step[0]) / (math.pi / 2)) % 4]

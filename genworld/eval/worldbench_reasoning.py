@@ -2,6 +2,9 @@
 
 The truth is the real render, read by the same detectors, so that what they get wrong is wrong on both sides. Every
 error is measured in parts of the error of a video that stands still after the given frames, which scores 0.
+
+What is shown for at least half of the time is judged by the frames that show it: that it should not vanish is a matter
+of consistency. What is shown for less did not do what it must.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ def reasoning_criteria(reading: Reading) -> Criteria:
     return result
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def real_reading(case: Case) -> Reading:
     """What the detectors see in the real video of a case."""
     return read_video(case.pixels, case)
@@ -65,15 +68,21 @@ def _slides(case: Case, real: Thing, made: Thing | None) -> Criteria:
     start = real.centres[np.flatnonzero(real.present[: case.num_given])[-1]]
     errors = _errors(real, made)
     frozen = np.linalg.norm(real.centres - start, axis=1)
-    judged = after & real.present
-    if frozen[judged].max() < _MOVES:
-        return {"still": closeness(float(errors[after].mean()), 0.02, 0.08)}
+    if frozen[after & real.present].max() < _MOVES:
+        return {"still": closeness(float(errors[_judged(after, made)].mean()), 0.02, 0.08)}
+    judged = _judged(after & real.present, made)
     last = np.flatnonzero(judged)[-3:]
     way, end = float(frozen[judged].mean()), float(frozen[last].mean())
     return {
         "way": closeness(float(errors[judged].mean()), 0.012 + 0.08 * way, max(0.03, 0.75 * way)),
         "end": closeness(float(errors[last].mean()), 0.012 + 0.1 * end, max(0.03, 0.65 * end)),
     }
+
+
+def _judged(frames: Bool[np.ndarray, " F"], made: Thing | None) -> Bool[np.ndarray, " F"]:
+    """Those of some frames that show a thing, if they are half of them; else all."""
+    shown = frames & (False if made is None else made.present)
+    return shown if 2 * shown.sum() >= frames.sum() else frames
 
 
 def _errors(real: Thing, made: Thing | None) -> Float[np.ndarray, " F"]:
@@ -93,10 +102,11 @@ def _falls(case: Case, real: Thing, made: Thing | None) -> tuple[Criteria, tuple
     off = np.linalg.norm(made.centres[when] - real.centres[truth])
     drop = float(real.centres[truth, 1] - real.centres[0, 1])
     late = abs(when - truth) / case.shape.fps
+    until = np.flatnonzero(made.present)[-1] + 1
     return {
         "lands": min(closeness(float(off), 0.2 * drop, 0.8 * drop), closeness(late, 0.15, 0.4)),
         # As far as it can be seen at all: low ones are lost between two frames.
-        "rebounds": float(bounces(_filled(made)[:, 1])) if bounces(_filled(real)[:, 1]) else None,
+        "rebounds": float(bounces(_filled(made)[:, 1])) if bounces(_filled(real)[:until, 1]) else None,
     }, (truth, when)
 
 

@@ -52,7 +52,7 @@ def text_criteria(reading: Reading) -> Criteria:
 
 
 def _is(reading: Reading, thing: Thing, shape: str) -> bool:
-    return reading.shape_of(thing) == shape
+    return shape in reading.shapes_of(thing)
 
 
 def _copies(thing: Thing) -> int:

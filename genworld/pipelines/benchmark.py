@@ -25,11 +25,14 @@ from genworld.eval.worldbench_cases import (
 )
 from genworld.flow.guidance import GuidanceConfig
 from genworld.flow.samplers import SamplerConfig
+from genworld.pipelines.tally import SHOWN, gather
 from genworld.pipelines.video import VideoGenerator
 from genworld.tasks.given import Given
 from genworld.tasks.text_to_video import Request
+from genworld.train.runtime import World
 
 BATCH = 8
+ALONE = World(0, 1, torch.device("cpu"))
 SHORT = {
     "text": "text",
     "coherence": "3D",
@@ -50,10 +53,12 @@ def run_benchmark(
     seed: int = 0,
     settings: tuple[SamplerConfig, GuidanceConfig] | None = None,
     batch: int = BATCH,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """Make a video for each of the first `num` cases that a model can be asked, and score them.
 
-    First frames and camera paths go to models that take them, at the shape that the run samples by default.
+    First frames and camera paths go to models that take them, at the shape that the run samples by default. Videos are
+    made and judged batch by batch, and shared among the processes, each of which has to call this and gets the same.
 
     Args:
         generator: the run.
@@ -62,6 +67,7 @@ def run_benchmark(
         seed: of the first video's noise; the next ones have the next seeds.
         settings: sampler and guidance; the run's own by default.
         batch: videos made at a time.
+        world: which process this is.
 
     Returns:
         A dictionary that is ready for JSON, but for `sheet`: its `captions` and `columns` of videos are for a contact
@@ -74,9 +80,15 @@ def run_benchmark(
         ValueError: an unknown suite, or a shape in which the truth could not be seen.
     """
     asks = asks_of(generator)
-    chosen = cases(suite, num, generator.trained, asks)
-    made = make_videos(generator, chosen, seed, settings or generator.settings(None, None), batch)
-    return result_of(suite, chosen, made, reconstruct(generator, chosen, batch), asks) | {"seed": seed}
+    court = Court(suite, cases(suite, num, generator.trained, asks), asks, world.device)
+    settings = settings or generator.settings(None, None)
+    mine = range(num)[world.rank :: world.size]
+    for first in tqdm(range(0, len(mine), batch), "world benchmark", unit="batch", disable=world.rank > 0):
+        positions = mine[first : first + batch]
+        part = [court.cases[i].afresh() for i in positions]
+        made = make_videos(generator, part, [seed + i for i in positions], settings)
+        court.judge(positions, part, made, reconstruct(generator, part))
+    return court.result() | {"seed": seed}
 
 
 def asks_of(generator: VideoGenerator) -> tuple[Ask, ...]:
@@ -89,9 +101,8 @@ def asks_of(generator: VideoGenerator) -> tuple[Ask, ...]:
 def make_videos(
     generator: VideoGenerator,
     cases: Sequence[Case],
-    seed: int,
+    seeds: Sequence[int],
     settings: tuple[SamplerConfig, GuidanceConfig],
-    batch: int = BATCH,
 ) -> list[Float[Tensor, "3 F H W"]]:
     """A video for each case; a model that takes camera paths is told where the camera is, wherever it stands too."""
     asks = asks_of(generator)
@@ -99,68 +110,91 @@ def make_videos(
         Request(
             case.prompt,
             case.shape,
-            seed + position,
+            seed,
             given=(Given(case.given),) if "frames" in asks and case.given.shape[1] else (),
             camera=case.camera if "camera" in asks else None,
         )
-        for position, case in enumerate(cases)
+        for case, seed in zip(cases, seeds, strict=True)
     ]
-    made: list[Tensor] = []
-    for first in tqdm(range(0, len(requests), batch), desc="world benchmark", unit="batch"):
-        made += [clip.pixels for clip in generator.sample(requests[first : first + batch], settings)]
-    return made
+    return [clip.pixels for clip in generator.sample(requests, settings)]
 
 
 @torch.no_grad()
-def reconstruct(generator: VideoGenerator, cases: Sequence[Case], batch: int = BATCH) -> list[Float[Tensor, "3 F H W"]]:
+def reconstruct(generator: VideoGenerator, cases: Sequence[Case]) -> list[Float[Tensor, "3 F H W"]]:
     """The real videos through the run's VAE: as good as anything that it makes can be."""
-    vae, parts = generator.task.vae, []
-    for first in range(0, len(cases), batch):
-        pixels = torch.stack([case.pixels for case in cases[first : first + batch]]).to(vae.latent_mean.device)
-        parts += list(vae.to_pixels(vae.to_latents(pixels)).cpu())
-    return parts
+    vae = generator.task.vae
+    pixels = torch.stack([case.pixels for case in cases]).to(vae.latent_mean.device)
+    return list(vae.to_pixels(vae.to_latents(pixels)).cpu())
 
 
-def result_of(
-    suite: Suite,
-    cases: Sequence[Case],
-    made: Sequence[Float[Tensor, "3 F H W"]],
-    again: Sequence[Float[Tensor, "3 F H W"]] | None,
-    asks: Sequence[Ask],
-) -> dict[str, Any]:
-    """Scores of videos with all that bounds them; see `run_benchmark`.
+class Court:
+    """Scores of videos with all that bounds them; videos pass, and only the first few are kept, for the sheet.
 
-    Args:
-        suite: of the cases.
+    Attributes:
         cases: the questions.
-        made: the answers.
-        again: reconstructions of the real videos, if there are any.
-        asks: what the model takes.
     """
-    exchanged = [cases[i] for i in shuffled(cases)]
-    rows = {
-        "score": _rows(made, cases),
-        "ceiling": _rows([case.pixels for case in cases], cases),
-        "floor": _rows(made, exchanged),
-    } | ({} if again is None else {"ceiling_vae": _rows(again, cases)})
-    abilities: dict[str, Any] = {name: _ability(name, rows) for name in ABILITIES if f"world/{name}" in rows["score"]}
-    return {
-        "benchmark": "world",
-        "suite": suite,
-        "suite_sha256": FINGERPRINTS[suite],
-        "cases_sha256": fingerprint(cases),
-        "num": len(cases),
-        "shape": str(cases[0].shape),
-        "asks": list(asks),
-        "abilities": abilities,
-        "mean": {of: float(np.mean([each[of] for each in abilities.values()])) for of in rows},
-        "not_asked": _not_asked(suite, abilities, asks),
-        "videos": [
-            {"index": case.index, "kind": case.kind, "prompt": case.prompt, "scores": _of_video(rows["score"], i)}
-            for i, case in enumerate(cases)
-        ],
-        "sheet": {"captions": [case.prompt for case in cases], "columns": _columns(cases, made)},
-    }
+
+    def __init__(
+        self, suite: Suite, cases: Sequence[Case], asks: Sequence[Ask], device: torch.device | str = "cpu"
+    ) -> None:
+        self.suite, self.cases, self.asks = suite, cases, asks
+        self._exchanged = shuffled(cases)
+        self._benches = {name: WorldBench().to(device) for name in ("score", "ceiling", "floor", "ceiling_vae")}
+        self._shown: dict[int, dict[str, Tensor]] = {}
+
+    def judge(
+        self,
+        positions: Sequence[int],
+        cases: Sequence[Case],
+        made: Sequence[Float[Tensor, "3 F H W"]],
+        again: Sequence[Float[Tensor, "3 F H W"]] | None = None,
+    ) -> None:
+        """Score a few videos.
+
+        Args:
+            positions: of their cases.
+            cases: these; whatever they compute goes when they go.
+            made: the answers.
+            again: reconstructions of the real videos, if there are any.
+        """
+        real, others = [case.pixels for case in cases], [self.cases[self._exchanged[i]].afresh() for i in positions]
+        self._benches["score"].update(made, cases, positions)
+        self._benches["ceiling"].update(real, cases, positions)
+        self._benches["floor"].update(made, others, positions)
+        if again is not None:
+            self._benches["ceiling_vae"].update(again, cases, positions)
+        for position, truth, answer in zip(positions, real, made, strict=True):
+            if position < SHOWN:
+                self._shown[position] = {"real": truth, "made": answer}
+
+    def result(self) -> dict[str, Any]:
+        """All that has been found; see `run_benchmark`. Every process has to call it."""
+        rows = {name: _rows(bench) for name, bench in self._benches.items()}
+        rows = {name: table for name, table in rows.items() if table}
+        shown = dict(sorted(item for part in gather(self._shown) for item in part.items()))
+        abilities: dict[str, Any] = {
+            name: _ability(name, rows) for name in ABILITIES if f"world/{name}" in rows["score"]
+        }
+        return {
+            "benchmark": "world",
+            "suite": self.suite,
+            "suite_sha256": FINGERPRINTS[self.suite],
+            "cases_sha256": fingerprint(self.cases),
+            "num": len(self.cases),
+            "shape": str(self.cases[0].shape),
+            "asks": list(self.asks),
+            "abilities": abilities,
+            "mean": {of: float(np.mean([each[of] for each in abilities.values()])) for of in rows},
+            "not_asked": _not_asked(self.suite, abilities, self.asks),
+            "videos": [
+                {"index": each.index, "kind": each.kind, "prompt": each.prompt, "scores": _of_video(rows["score"], i)}
+                for i, each in enumerate(case.afresh() for case in self.cases)
+            ],
+            "sheet": {
+                "captions": [self.cases[i].afresh().prompt for i in shown],
+                "columns": {name: [videos[name] for videos in shown.values()] for name in ("real", "made")},
+            },
+        }
 
 
 def record(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,11 +211,11 @@ def line(result: Mapping[str, Any]) -> str:
     return f"world[{result['suite']}, {result['num']} videos]: {' · '.join(parts)}"
 
 
-def _rows(videos: Sequence[Float[Tensor, "3 F H W"]], cases: Sequence[Case]) -> dict[str, Float[np.ndarray, " n"]]:
-    bench = WorldBench()
-    bench.update(videos, cases, range(len(cases)))
-    # Of this process alone: the benchmark runs on one of several, and the others would be waited for in vain.
-    return {name: column.double().numpy() for name, column in bench.table().items() if name != "position"}
+def _rows(bench: WorldBench) -> dict[str, Float[np.ndarray, " n"]]:
+    """Of all processes; nothing where none has judged a video."""
+    if not any(gather(len(bench.rows) > 0)):
+        return {}
+    return {name: column.double().cpu().numpy() for name, column in bench.per_video().items() if name != "position"}
 
 
 def _ability(name: Ability, rows: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]) -> dict[str, Any]:
@@ -219,7 +253,3 @@ def _not_asked(suite: Suite, abilities: Mapping[str, object], asks: Sequence[Ask
         else:
             reasons[name] = "too few videos to reach such a case" if needs else f"suite {suite!r} has no such case"
     return reasons
-
-
-def _columns(cases: Sequence[Case], made: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    return {"real": [case.pixels for case in cases], "made": list(made)}

@@ -28,7 +28,7 @@ from genworld.flow.bins import bin_times
 from genworld.pipelines.catalogue import Builder, Options, choose, device_of
 from genworld.pipelines.entries import Batch, Entry
 from genworld.pipelines.measures import FlowMeasure
-from genworld.pipelines.tally import SHOWN, Tally, as_stored, autocast, clips_record, gather, need_videos
+from genworld.pipelines.tally import Tally, as_stored, autocast, clips_record, gather, need_videos
 from genworld.pipelines.video import VideoGenerator
 from genworld.tasks.autoencode import Autoencode
 from genworld.tasks.text_to_video import Request, TextToVideo
@@ -231,27 +231,14 @@ class RunSubject:
         return losses, torch.stack([bin_times(seed, sample.position) for sample in samples])
 
     def _benchmark(self) -> dict[str, Any]:
-        """On the main process; the others wait."""
         from genworld.pipelines.benchmark import run_benchmark
 
         assert self.generator is not None
-        result: dict[str, Any] | None = None
-        if self.world.rank == 0:
-            settings = self.generator.settings(self.options.steps, self.options.guidance)
-            result = run_benchmark(
-                self.generator,
-                self.options.suite,  # type: ignore[arg-type]
-                self.options.num or NUM,
-                self.options.seed,
-                settings,
-                self.options.batch,
-            )
-            sheet = result["sheet"]
-            columns = {name: list(videos[:SHOWN]) for name, videos in sheet["columns"].items()}
-            result["sheet"] = {"captions": sheet["captions"][:SHOWN], "columns": columns}
-        found = gather(result)[0]
-        assert found is not None
-        return found
+        options = self.options
+        settings = self.generator.settings(options.steps, options.guidance)
+        return run_benchmark(
+            self.generator, options.suite, options.num or NUM, options.seed, settings, options.batch, self.world
+        )
 
 
 def _stands(sample: Sample) -> bool:
