@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from genworld.models.vae import (
 )
 from genworld.tasks.align import Align, AlignConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
-from genworld.tasks.base import Task
+from genworld.tasks.base import ClipTask, Task
 from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
 from genworld.train.checkpoint import (
     find_checkpoint,
@@ -40,10 +40,11 @@ from genworld.train.checkpoint import (
     load_tensors,
     read_assets,
 )
-from genworld.train.runtime import find_world
+from genworld.train.runtime import World, find_world
+from genworld.train.state import Loader as TrainLoader
 from genworld.train.state import TrainResult, changed_keys, check_run
 from genworld.train.trainer import TrainConfig, Trainer
-from genworld.types import TokenGrid
+from genworld.types import Pack, TokenGrid
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 # ---- tasks ----
 
 
-def build_task(experiment: Experiment, begun: bool = False) -> Task:
+def build_task(experiment: Experiment, begun: bool = False) -> ClipTask:
     """The task with fresh weights, a function of the experiment's seed, and the weights of a frozen VAE.
 
     Args:
@@ -214,11 +215,44 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     world = find_world(experiment.train.device)
     if resume and world.rank == 0:
         _log_changes(experiment)
-    source = build_source(experiment.data)
     task = build_task(experiment, begun=resume)
-    if isinstance(task, TextToVideo) and isinstance(experiment.data, ShardData):
-        _check_shards(experiment.data.path, task.vae)
-    grid, packing = task.grid, experiment.data.packing
+    feed = _feed_clips(experiment, task, world)
+    text = to_yaml(experiment)
+    trainer = Trainer(task, experiment.train, feed.loader, experiment.folder, experiment.seed, feed.held_out, text)
+    if not resume:
+        if experiment.init is not None:
+            additions = _start_from(experiment.init, task, experiment.task)
+            if world.rank == 0:
+                logger.info("starting from %s; new: %s", experiment.init, ", ".join(additions) or "nothing")
+        else:
+            feed.prepare()
+        if isinstance(task, TextToVideo) and world.rank == 0:
+            _keep_vae(experiment, task)
+    return trainer.fit(resume)
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """What a trainer is fed with.
+
+    Attributes:
+        loader: of packs.
+        held_out: packs to validate on.
+        prepare: lets the task measure what it must before the first step.
+    """
+
+    loader: TrainLoader
+    held_out: Sequence[Pack[Any]]
+    prepare: Callable[[], None]
+
+
+def _feed_clips(experiment: Experiment, task: ClipTask, world: World) -> _Feed:
+    """Clips, packed by their tokens."""
+    data = experiment.data
+    source = build_source(data)
+    if isinstance(task, TextToVideo) and isinstance(data, ShardData):
+        _check_shards(data.path, task.vae)
+    grid, packing = task.grid, data.packing
     if task.whole_steps and packing.packs_per_step != world.size:
         raise ValueError(
             f"data.packing.packs_per_step is {packing.packs_per_step}, but {experiment.task.kind!r} compares all clips "
@@ -228,9 +262,9 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     order = PackOrder(clip_infos(source), grid, packing, experiment.seed, cost_ratio(experiment.task))
     for reason in order.rejections() if world.rank == 0 else []:
         logger.warning("rejected: %s", reason)
-    loader = Loader.for_rank(source, order, experiment.data, world.rank, world.size)
-    held_out, data = [], experiment.data
-    if data.validation and (experiment.train.validate_every or experiment.train.preview_every):
+    loader = Loader.for_rank(source, order, data, world.rank, world.size)
+    held_out: list[Pack] = []
+    if data.validation and _looks_at_held_out(experiment):
         held_out = validation_packs(
             build_source(data, "validation"),
             grid,
@@ -239,19 +273,16 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
             experiment.seed,
             data.max_bad_fraction,
         )
-    text = to_yaml(experiment)
-    trainer = Trainer(task, experiment.train, loader, experiment.folder, experiment.seed, held_out, text)
-    if not resume:
-        if experiment.init is not None:
-            additions = _start_from(experiment.init, task, experiment.task)
-            if world.rank == 0:
-                logger.info("starting from %s; new: %s", experiment.init, ", ".join(additions) or "nothing")
-        else:
-            picks = (pick for number in range(task.prepare_clips) for pack in order.step(number) for pick in pack)
-            task.prepare(loader.counting_source, list(islice(picks, task.prepare_clips)))
-        if isinstance(task, TextToVideo) and world.rank == 0:
-            _keep_vae(experiment, task)
-    return trainer.fit(resume)
+
+    def prepare() -> None:
+        picks = (pick for number in range(task.prepare_clips) for pack in order.step(number) for pick in pack)
+        task.prepare(loader.counting_source, list(islice(picks, task.prepare_clips)))
+
+    return _Feed(loader, held_out, prepare)
+
+
+def _looks_at_held_out(experiment: Experiment) -> bool:
+    return bool(experiment.train.validate_every or experiment.train.preview_every)
 
 
 def _log_changes(experiment: Experiment) -> None:

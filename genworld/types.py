@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from typing_extensions import TypeVar  # Python's own has no defaults before 3.13
 
 
 class ClipShape(NamedTuple):
@@ -173,21 +174,48 @@ class Sample:
         return replace(self, **changed, camera=camera)
 
 
-@dataclass(frozen=True)
-class Pack:
-    """A micro-batch: samples of any shapes whose tokens together fit the token budget."""
+class Example(Protocol):
+    """What a task is trained on: a `Sample` of video, a `Turn` about a scene, or another record of tensors."""
 
-    samples: tuple[Sample, ...]
+    @property
+    def position(self) -> int:
+        """Place in the global order: all randomness is a function of (seed, position)."""
+        ...
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with `change` applied to every tensor."""
+        ...
+
+
+ExampleT = TypeVar("ExampleT", bound=Example, default=Sample)
+
+
+@dataclass(frozen=True)
+class Pack(Generic[ExampleT]):
+    """A micro-batch: examples of any shapes. Samples of video fit the token budget together."""
+
+    samples: tuple[ExampleT, ...]
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[ExampleT]:
         return iter(self.samples)
 
-    def to(self, device: torch.device | str) -> Pack:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Pack[ExampleT]:
+        """A copy with `change` applied to every tensor, once to each: what examples share they still share."""
+        changed: dict[int, Tensor] = {}
+
+        def once(x: Tensor) -> Tensor:
+            if id(x) not in changed:
+                changed[id(x)] = change(x)
+            return changed[id(x)]
+
+        return Pack(tuple(sample.map(once) for sample in self.samples))
+
+    def to(self, device: torch.device | str) -> Pack[ExampleT]:
         """A copy whose tensors are on `device`."""
-        return Pack(tuple(sample.map(lambda x: x.to(device, non_blocking=True)) for sample in self.samples))
+        return self.map(lambda x: x.to(device, non_blocking=True))
 
 
 class ClipSource(Protocol):

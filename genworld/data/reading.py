@@ -37,7 +37,7 @@ class ReadPack:
         """A copy whose tensors are page-locked. Called by torch's loader."""
         if self.pack is None:
             return self
-        return ReadPack(Pack(tuple(item.map(Tensor.pin_memory) for item in self.pack)), self.picks, self.bad)
+        return ReadPack(self.pack.map(Tensor.pin_memory), self.picks, self.bad)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from genworld.ops.collectives import gather_rows
 from genworld.ops.pictures import write_sheet
 from genworld.ops.precision import without_autocast
 from genworld.ops.random import seed_of, uniform
-from genworld.tasks.base import Task, TaskOutput, check_captions, group_by_shape
+from genworld.tasks.base import ClipTask, TaskOutput, check_captions, group_by_shape
 from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
 
 
@@ -147,7 +147,7 @@ class SigLIPLoss(nn.Module):
         return -F.logsigmoid(torch.where(rows.same, logits, -logits)).sum()
 
 
-class Align(Task):
+class Align(ClipTask):
     """Trains a `DualEncoder` on the pixels and captions of clips and images.
 
     In training every sample is compared with those of all processes, so that the batch is the whole step: there is no

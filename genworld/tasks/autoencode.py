@@ -22,7 +22,7 @@ from genworld.models.vae import CausalVAE, CausalVAEConfig, DiffusersVAEConfig, 
 from genworld.models.vae_base import Gaussian
 from genworld.ops.quality import psnr
 from genworld.ops.random import generator, normal
-from genworld.tasks.base import PickedPixels, Task, TaskOutput, group_by_shape
+from genworld.tasks.base import ClipTask, PickedPixels, TaskOutput, group_by_shape
 from genworld.types import ClipSource, Pack, Pick, Sample, TokenGrid
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class AutoencodeConfig:
     statistics_momentum: float = 0.01
 
 
-class Autoencode(Task):
+class Autoencode(ClipTask):
     """Reconstruction, divergence, perceptual and adversarial losses of a video autoencoder.
 
     One optimiser trains both networks: the discriminator sees reconstructions cut off from the graph, the generator's

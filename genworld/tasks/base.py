@@ -6,14 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genworld.data.examples import ExampleSource
 from genworld.data.reading import readable
 from genworld.models.text_encoder import TextEncoder
-from genworld.types import ClipInfo, ClipSource, Pack, Pick, Sample, TokenGrid
+from genworld.types import ClipInfo, ClipSource, ExampleT, Pack, Pick, Sample, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -30,28 +32,24 @@ class TaskOutput:
     units: Mapping[str, int] = field(default_factory=dict)
 
 
-class Task(nn.Module):
-    """Networks together with the loss that trains them.
+class Task(nn.Module, Generic[ExampleT]):
+    """Networks together with the loss that trains them, on packs of samples of video or of other examples.
 
     Attributes:
-        grid: how clips become tokens; data is packed by it.
-        prepare_clips: how many picks `prepare` wants to see.
         leaves_out_parameters: whether the loss of some step may not depend on some parameter (a discriminator before
             its phase, an encoder that is frozen after it): several processes then have to look for them.
         whole_steps: whether the loss compares all samples of a step with one another, and so is no sum over packs:
             each process then takes one pack a step.
     """
 
-    grid: TokenGrid
-    prepare_clips: int = 256
     leaves_out_parameters: bool = False
     whole_steps: bool = False
 
-    def units(self, pack: Pack) -> int:
+    def units(self, pack: Pack[ExampleT]) -> int:
         """How many units (latent tokens, pixels, answers) `forward(pack)` sums its losses over."""
         raise NotImplementedError
 
-    def forward(self, pack: Pack, seed: int, step: int) -> TaskOutput:
+    def forward(self, pack: Pack[ExampleT], seed: int, step: int) -> TaskOutput:
         """Losses of one pack. Randomness is a function of (`seed`, each sample's position) and nothing else.
 
         Args:
@@ -65,13 +63,6 @@ class Task(nn.Module):
         """The networks a checkpoint holds, by name; frozen foreign ones are left out."""
         raise NotImplementedError
 
-    def prepare(self, source: ClipSource, picks: Sequence[Pick]) -> None:
-        """Whatever must be measured on data before the first step (statistics, a vocabulary). Default: nothing.
-
-        Called once, before step 0, with the same arguments on every rank, and not when a run is resumed: what it
-        measures must end up in parameters, buffers or `assets`.
-        """
-
     def assets(self) -> dict[str, str]:
         """Text files saved with every checkpoint (a tokenizer, say), by file name."""
         return {}
@@ -79,9 +70,35 @@ class Task(nn.Module):
     def load_assets(self, assets: Mapping[str, str]) -> None:
         """Take back what `assets` gave. Called before weights are loaded."""
 
-    def preview(self, packs: Sequence[Pack], folder: Path, seed: int) -> list[Path]:
+    def preview(self, packs: Sequence[Pack[ExampleT]], folder: Path, seed: int) -> list[Path]:
         """Write pictures a person can judge progress by; returns the files. Default: none."""
         return []
+
+
+class ClipTask(Task[Sample]):
+    """A task on clips, which are packed by their tokens.
+
+    Attributes:
+        grid: how clips become tokens; data is packed by it.
+        prepare_clips: how many picks `prepare` wants to see.
+    """
+
+    grid: TokenGrid
+    prepare_clips: int = 256
+
+    def prepare(self, source: ClipSource, picks: Sequence[Pick]) -> None:
+        """Whatever must be measured on data before the first step (statistics, a vocabulary). Default: nothing.
+
+        Called once, before step 0, with the same arguments on every rank, and not when a run is resumed: what it
+        measures must end up in parameters, buffers or `assets`.
+        """
+
+
+class ExampleTask(Task[ExampleT]):
+    """A task on examples that are no clips: so many to a step (see `data.examples`)."""
+
+    def prepare(self, source: ExampleSource[ExampleT]) -> None:
+        """As `ClipTask.prepare`; reads from the source what it needs to see."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from genworld.ops.ragged import Segments
 from genworld.ops.ragged import pack as pack_ragged
 from genworld.ops.ragged import unpack as unpack_ragged
 from genworld.ops.random import Key, generator, normal, uniform
-from genworld.tasks.base import PickedPixels, Task, TaskOutput, check_captions
+from genworld.tasks.base import ClipTask, PickedPixels, TaskOutput, check_captions
 from genworld.tasks.given import Given, GivenConfig, Layout, draw_given, lay_given, mix, spread
 from genworld.tasks.paste import paste
 from genworld.types import CameraPath, ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
@@ -110,7 +110,7 @@ class Request:
     space_scale: float = 1.0
 
 
-class TextToVideo(Task):
+class TextToVideo(ClipTask):
     """Trains `dit` (and `text`, where it is trainable) on the latents of a frozen `vae`.
 
     The model's input is built by `pack_video` in training, validation and sampling alike.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -30,11 +31,11 @@ class TaskLosses(nn.Module):
     resumed exactly.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task[Any]) -> None:
         super().__init__()
         self.task = task
 
-    def forward(self, pack: Pack, seed: int, step: int) -> dict[str, Tensor]:
+    def forward(self, pack: Pack[Any], seed: int, step: int) -> dict[str, Tensor]:
         """`Task.forward`; in evaluation mode the seeds do not depend on the step."""
         positions = [sample.position for sample in pack.samples[:1]]
         runtime.seed_everything(seed, "forward", step if self.training else 0, *positions)
@@ -58,7 +59,13 @@ class Evaluator:
     """
 
     def __init__(
-        self, accelerator: Accelerator, model: nn.Module, task: Task, ema: EMA, packs: Sequence[Pack], seed: int
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        task: Task[Any],
+        ema: EMA,
+        packs: Sequence[Pack[Any]],
+        seed: int,
     ) -> None:
         self.accelerator, self.model, self.task = accelerator, model, task
         self.ema, self.packs, self.seed = ema, packs, seed

@@ -21,7 +21,7 @@ OWN_UNITS = "#units"
 class Loader(Protocol):
     """Where packs come from: an endless order that can be entered anywhere."""
 
-    def steps(self, start_step: int) -> Iterator[Sequence[Pack]]:
+    def steps(self, start_step: int) -> Iterator[Sequence[Pack[Any]]]:
         """This rank's packs of optimiser step `start_step`, of the next one, and so on."""
         ...
 

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
@@ -101,12 +102,12 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any],
         config: TrainConfig,
         loader: Loader,
         run: Path,
         seed: int,
-        validation: Sequence[Pack] = (),
+        validation: Sequence[Pack[Any]] = (),
         experiment_text: str = "",
     ) -> None:
         self.task, self.config, self.loader = task, config, loader
@@ -241,7 +242,7 @@ class Trainer:
             signal=stop.received,
         )
 
-    def _agree(self, packs: Sequence[Pack], stop: runtime.StopSignal) -> tuple[float, bool]:
+    def _agree(self, packs: Sequence[Pack[Any]], stop: runtime.StopSignal) -> tuple[float, bool]:
         """Units of the step over all ranks, and whether any rank was told to stop; sets all clocks by the main one."""
         units = float(sum(map(self.task.units, packs)))
         elapsed = self._elapsed if self.accelerator.is_main_process else 0.0
@@ -251,7 +252,7 @@ class Trainer:
         assert units > 0, "a step without a single unit of loss"
         return units, stopped > 0
 
-    def _advance(self, packs: Sequence[Pack], units: float) -> Step:
+    def _advance(self, packs: Sequence[Pack[Any]], units: float) -> Step:
         """One optimiser step, counted whether it is taken or skipped."""
         factor = self.config.schedule.factor(self.state.step, self._progress)
         step = self._gradients(packs, units, self.config.optim.learning_rate * factor)
@@ -273,7 +274,7 @@ class Trainer:
             )
         return step
 
-    def _gradients(self, packs: Sequence[Pack], units: float, learning_rate: float) -> Step:
+    def _gradients(self, packs: Sequence[Pack[Any]], units: float, learning_rate: float) -> Step:
         """Forward and backward through all packs of a step."""
         scale = self.accelerator.num_processes / units  # DDP and FSDP2 average over ranks
         sums: dict[str, Tensor] = {}
@@ -306,7 +307,7 @@ class Trainer:
                 gradients = [dtensor.local(p.grad) for p in network.parameters() if p.grad is not None]
                 torch._foreach_mul_(gradients, limit / norms[name])
 
-    def _skip(self, packs: Sequence[Pack], step: Step) -> None:
+    def _skip(self, packs: Sequence[Pack[Any]], step: Step) -> None:
         """Count a step that is not taken, and write down what it saw, on all ranks."""
         self.state.skipped += 1
         self.state.skipped_in_row += 1
