@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from genworld.config import decode, encode
-from genworld.models.alignment_video import Standard, VideoTower, VideoTowerConfig
-from genworld.models.text_words import WordsEncoder, WordsTextConfig
+from genworld.models.alignment_text import TOKENIZER_FILE, WORDS_FILE, TextTower
+from genworld.models.alignment_video import VideoTower, VideoTowerConfig
+from genworld.models.text_words import WordsTextConfig
 from genworld.nn.block import block_flops
 from genworld.types import ClipShape
-
-logger = logging.getLogger(__name__)
-
-TOKENIZER_FILE, WORDS_FILE = "tokenizer.json", "words.txt"
-"""Names of the assets: how texts are cut into tokens, and the words of the captions that were learned from."""
-
-_FIT_TEXTS = 512  # that are enough to say what captions have in common
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,57 +31,17 @@ class DualEncoderConfig:
     text: WordsTextConfig = field(default_factory=WordsTextConfig)
 
 
-class DualEncoder(nn.Module):
-    """Images, videos and texts to unit vectors, as in CLIP (Radford et al. 2021), with towers that train in minutes.
-
-    Its text tower learns its tokens from captions (`fit`) and remembers their words: texts with others are encoded all
-    the same, but the log says that they are out of its domain.
-
-    Attributes:
-        width: D of the shared space.
-        words: of the captions it learned from; None before `fit`.
-    """
+class DualEncoder(TextTower):
+    """Images, videos and texts to unit vectors, as in CLIP (Radford et al. 2021), with towers that train in minutes."""
 
     def __init__(self, config: DualEncoderConfig):
-        super().__init__()
+        super().__init__(config.text, config.width)
         self.config = config
-        self.width = config.width
-        self.words: frozenset[str] | None = None
         self.video = VideoTower(config.video, config.width)
-        self.text = WordsEncoder(config.text)
-        self.text_standard = Standard(self.text.width)
-        self.text_out = nn.Linear(self.text.width, config.width, bias=False)
-        self._told: set[str] = set()
 
     def embed_videos(self, videos: Float[Tensor, "B 3 F H W"]) -> Float[Tensor, "B D"]:
         """Unit features, for training and for use."""
         return F.normalize(self.video(videos).float(), dim=-1)
-
-    def embed_texts(self, texts: Sequence[str], cut: bool = False) -> Float[Tensor, "n D"]:
-        """Unit features: the mean over a text's tokens, projected. Equal texts are encoded once.
-
-        Raises:
-            ValueError: a text is too long, and is not to be `cut`.
-        """
-        distinct = list(dict.fromkeys(texts))
-        numbers = {text: number for number, text in enumerate(distinct)}
-        means = self.text_standard(self._text_means(distinct, cut), dim=1)
-        unit = F.normalize(self.text_out(means).float(), dim=-1)
-        return unit[[numbers[text] for text in texts]]
-
-    def _text_means(self, texts: Sequence[str], cut: bool) -> Float[Tensor, "n W"]:
-        """Means over tokens. Texts of equal length are encoded together, which makes attention one call for all."""
-        tokens = self.text.tokenize(texts, cut)
-        groups: dict[int, list[int]] = defaultdict(list)
-        for number, ids in enumerate(tokens):
-            groups[len(ids)].append(number)
-        means = [self._group_means([tokens[number] for number in group]) for group in groups.values()]
-        order = [number for group in groups.values() for number in group]
-        places = torch.tensor(order).argsort().to(means[0].device)
-        return torch.cat(means)[places]
-
-    def _group_means(self, tokens: Sequence[Int[Tensor, " s"]]) -> Float[Tensor, "n W"]:
-        return rearrange(self.text(tokens).features.float(), "(n s) w -> n s w", n=len(tokens)).mean(dim=1)
 
     def flops(self, shape: ClipShape, text_tokens: int) -> int:
         """Operations for one video and its caption; see `VideoTower.flops`."""
@@ -118,19 +68,6 @@ class DualEncoder(nn.Module):
         return self.encode_videos(images[:, :, None])
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n D"]:
-        """Unit features of texts. What is too long is cut; that, and words it never learned, are logged."""
-        if self.words is not None:
-            strange = {word for text in texts for word in words_of(text)} - self.words - self._told
-            if strange:
-                self._told |= strange
-                logger.warning(
-                    "out of domain: the captions that this encoder learned from never say %s",
-                    ", ".join(sorted(strange)),
-                )
-        return self.embed_texts(texts, cut=True)
-
-    @torch.no_grad()
     def fit(self, captions: Iterable[str], videos: Sequence[Float[Tensor, "B 3 F H W"]]) -> None:
         """Before the first step: learn the tokens and the words of captions, and what all inputs have in common.
 
@@ -138,28 +75,8 @@ class DualEncoder(nn.Module):
             captions: all there are; see `WordsEncoder.fit`.
             videos: some, in batches of any shapes; see `VideoTower.fit`.
         """
-        distinct = sorted(set(captions))
-        self.text.fit(distinct)
-        self.words = frozenset(word for caption in distinct for word in words_of(caption))
-        self.text_standard.fit(self._text_means(distinct[:: max(len(distinct) // _FIT_TEXTS, 1)], cut=True))
+        self.fit_texts(captions)
         self.video.fit(videos)
-
-    def assets(self) -> dict[str, str]:
-        """What `fit` learned, as text files by name."""
-        tokenizer = self.text.asset()
-        if tokenizer is None or self.words is None:
-            return {}
-        return {TOKENIZER_FILE: tokenizer, WORDS_FILE: "\n".join(sorted(self.words)) + "\n"}
-
-    def load_assets(self, assets: Mapping[str, str]) -> None:
-        """Take back what `assets` gave."""
-        self.text.load_asset(assets[TOKENIZER_FILE])
-        self.words = frozenset(assets[WORDS_FILE].split())
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without marks."""
-    return re.findall(r"\w+", text.lower())
 
 
 def _check(pixels: Tensor, wanted: str) -> None:
@@ -194,7 +111,21 @@ class EncoderCard:
     made: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_encoder(folder: Path, encoder: DualEncoder, card: EncoderCard) -> None:
+class ConfiguredTower(Protocol):
+    """An encoder that `save_encoder` can write."""
+
+    config: Any
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its weights."""
+        ...
+
+    def assets(self) -> dict[str, str]:
+        """Its text files by name."""
+        ...
+
+
+def save_encoder(folder: Path, encoder: ConfiguredTower, card: EncoderCard) -> None:
     """Write an encoder as a folder of JSON, text and safetensors; weights in float16, which halves them."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().cpu().half().contiguous() for key, value in encoder.state_dict().items()}
@@ -211,14 +142,25 @@ def load_encoder(folder: Path) -> tuple[DualEncoder, EncoderCard]:
     Raises:
         ValueError: the folder holds none, or its weights do not fit.
     """
+    return open_encoder(folder, DualEncoderConfig, DualEncoder)
+
+
+ConfigT = TypeVar("ConfigT")
+TowerT = TypeVar("TowerT", bound=TextTower)
+
+
+def open_encoder(
+    folder: Path, config_type: type[ConfigT], build: Callable[[ConfigT], TowerT]
+) -> tuple[TowerT, EncoderCard]:
+    """As `load_encoder`, for encoders of any config."""
     missing = [
         name for name in (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, WORDS_FILE) if not (folder / name).is_file()
     ]
     if missing:
         raise ValueError(f"no encoder in {folder}: {', '.join(missing)} not found; `tools/embed.py export` writes them")
     record = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-    config = decode(DualEncoderConfig, record.pop("encoder"), f"{folder / CONFIG_FILE}: encoder")
-    encoder = DualEncoder(config)
+    config = decode(config_type, record.pop("encoder"), f"{folder / CONFIG_FILE}: encoder")
+    encoder = build(config)
     encoder.load_assets({name: (folder / name).read_text("utf-8") for name in (TOKENIZER_FILE, WORDS_FILE)})
     tensors = {key: value.float() for key, value in load_file(folder / WEIGHTS_FILE).items()}
     try:

@@ -24,8 +24,8 @@ _MOST_STRETCHED = 2.0  # longer to shorter side of what is looked at; more is cu
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoTowerConfig:
-    """A convolutional stem, transformer blocks over the cells of a frame, and what becomes of frames over time.
+class FrameTowerConfig:
+    """A convolutional stem, and transformer blocks over the cells of a frame.
 
     The stem is there because a transformer on bare patches does not learn shapes in minutes.
 
@@ -35,14 +35,12 @@ class VideoTowerConfig:
             transformer's width.
         depth: blocks over the cells of a frame.
         num_heads: heads of attention and of pooling.
-        max_frames: longer videos are looked at in so many frames, evenly spread from the first to the last.
     """
 
     size: int = 64
     stem: tuple[int, ...] = (48, 96, 128)
     depth: int = 2
     num_heads: int = 4
-    max_frames: int = 9
 
     def __post_init__(self) -> None:
         if not self.stem or min(self.stem) < 1 or self.stem[-1] % self.num_heads:
@@ -52,8 +50,8 @@ class VideoTowerConfig:
             )
         if self.size < self.stride or self.size % self.stride:
             raise ValueError(f"size must be a multiple of the stem's stride {self.stride}, got {self.size}")
-        if self.depth < 0 or self.max_frames < 1:
-            raise ValueError(f"depth must be at least 0 and max_frames 1, got {self.depth} and {self.max_frames}")
+        if self.depth < 0:
+            raise ValueError(f"depth must be at least 0, got {self.depth}")
 
     @property
     def stride(self) -> int:
@@ -61,17 +59,29 @@ class VideoTowerConfig:
         return 2 ** (len(self.stem) + 1)
 
 
-class VideoTower(nn.Module):
-    """Videos, or images as videos of one frame, to one vector each.
+@dataclass(frozen=True, kw_only=True)
+class VideoTowerConfig(FrameTowerConfig):
+    """Cells of frames, and what becomes of frames over time.
 
-    Every frame is encoded by itself. Over time a parabola is fitted to the vectors of frames (their mean, slope and
-    bend), so that left is not right although no frame knows of another.
+    Attributes:
+        max_frames: longer videos are looked at in so many frames, evenly spread from the first to the last.
     """
 
-    def __init__(self, config: VideoTowerConfig, out: int):
+    max_frames: int = 9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames must be at least 1, got {self.max_frames}")
+
+
+class FrameTower(nn.Module):
+    """Frames to features of their cells: what the towers of videos and of regions have in common."""
+
+    def __init__(self, config: FrameTowerConfig):
         super().__init__()
-        self.config, width = config, config.stem[-1]
-        channels = [5, *config.stem]
+        width, channels = config.stem[-1], [5, *config.stem]
+        self.config = config
         self.convolutions = nn.ModuleList(
             nn.Conv2d(narrow, wide, 3 if i else 7, stride=2 if i else 4, padding=1 if i else 3)
             for i, (narrow, wide) in enumerate(pairwise(channels))
@@ -80,39 +90,91 @@ class VideoTower(nn.Module):
         self.place = nn.Linear(4 * _NUM_WAVES, width)
         self.blocks = nn.ModuleList(EncoderBlock(width, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
+        self.convolutions.to(memory_format=torch.channels_last)
+
+    def look(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 5 h w"]:
+        """Frames in [-1, 1] at the size they are looked at.
+
+        To red, green and blue come how bright and how colourful a pixel is: in these an outline looks the same in every
+        colour.
+        """
+        frames = frames.float()
+        height, width = frames.shape[2:]
+        scale, stride = self.config.size / min(height, width), self.config.stride
+        wanted = [max(round(side * scale / stride) * stride, stride) for side in (height, width)]
+        if wanted != [height, width]:
+            frames = F.interpolate(frames, wanted, mode="bilinear", antialias=True, align_corners=False)
+        high, low = frames.amax(dim=1, keepdim=True), frames.amin(dim=1, keepdim=True)
+        frames = torch.cat([frames, (high + low) / 2, high - low], dim=1)
+        return frames.contiguous(memory_format=torch.channels_last)
+
+    def convolve(self, looks: Float[Tensor, "n 5 h w"]) -> list[Float[Tensor, "n channels rows columns"]]:
+        """The maps of the stem, from fine to coarse."""
+        maps: list[Tensor] = []
+        for convolution, scale in self._stem():
+            looks = F.silu(scale(convolution(looks), dim=1))
+            maps.append(looks)
+        return maps
+
+    def relate(self, cells: Float[Tensor, "n D rows columns"]) -> Float[Tensor, "n rows*columns D"]:
+        """Blocks over the cells of each frame."""
+        count, _, rows, columns = cells.shape
+        places = _places(rows, columns, self.config.size // self.config.stride).to(cells.device)
+        tokens = rearrange(cells, "n d h w -> n (h w) d") + self.place(places)
+        tokens, segments = rearrange(tokens, "n l d -> (n l) d"), Segments((rows * columns,) * count)
+        for block in self.blocks:
+            tokens = block(tokens, segments)
+        return rearrange(self.norm(tokens), "(n l) d -> n l d", n=count)
+
+    def fit_stem(self, batches: list[Float[Tensor, "n 5 h w"]]) -> list[Float[Tensor, "n D rows columns"]]:
+        """Set every `Standard` of the stem by what is looked at, so that what pictures have in common is taken away.
+
+        Most of a picture is like that of any other, and cosines of what is not centred are all near 1. Batch
+        normalisation would centre too, but by whatever meets in a batch; this depends on the data alone.
+
+        Returns:
+            the cells of each batch.
+        """
+        for convolution, scale in self._stem():
+            batches = [convolution(frames) for frames in batches]
+            scale.fit(torch.cat([rearrange(frames, "n d h w -> (n h w) d") for frames in batches]))
+            batches = [F.silu(scale(frames, dim=1)) for frames in batches]
+        return batches
+
+    def _stem(self) -> list[tuple[nn.Module, Standard]]:
+        scales = [scale for scale in self.scales if isinstance(scale, Standard)]
+        return list(zip(self.convolutions, scales, strict=True))
+
+
+class VideoTower(FrameTower):
+    """Videos, or images as videos of one frame, to one vector each.
+
+    Every frame is encoded by itself. Over time a parabola is fitted to the vectors of frames (their mean, slope and
+    bend), so that left is not right although no frame knows of another.
+    """
+
+    config: VideoTowerConfig
+
+    def __init__(self, config: VideoTowerConfig, out: int):
+        super().__init__(config)
+        width = config.stem[-1]
         self.attend = nn.Linear(width, config.num_heads)
         self.standard = Standard(2 * _NUM_COURSES * width)
         self.mix = nn.Linear(2 * _NUM_COURSES * width, 2 * width)
         self.out = nn.Linear(2 * width, out)
         nn.init.zeros_(self.attend.weight)  # pooling starts as the mean
-        self.convolutions.to(memory_format=torch.channels_last)
 
     def forward(self, videos: Float[Tensor, "B 3 F H W"]) -> Float[Tensor, "B D"]:
         """Features of videos in [-1, 1], of any size and number of frames."""
-        frames, num_frames = self._look(videos)
-        for convolution, scale in self._stem():
-            frames = F.silu(scale(convolution(frames), dim=1))
-        return self._conclude(self._courses(frames, num_frames))
+        frames, num_frames = self._frames(videos)
+        return self._conclude(self._courses(self.convolve(frames)[-1], num_frames))
 
     def fit(self, videos: Sequence[Float[Tensor, "B 3 F H W"]]) -> None:
-        """Set every `Standard` by videos, batches of any shapes, so that what pictures have in common is taken away.
-
-        Most of a picture is like that of any other, and cosines of what is not centred are all near 1. Batch
-        normalisation would centre too, but by whatever meets in a batch; this depends on the data alone.
-        """
-        looks = [self._look(batch) for batch in videos]
-        counts = [count for _, count in looks]
-        batches = [frames for frames, _ in looks]
-        for convolution, scale in self._stem():
-            batches = [convolution(frames) for frames in batches]
-            scale.fit(torch.cat([rearrange(frames, "n d h w -> (n h w) d") for frames in batches]))
-            batches = [F.silu(scale(frames, dim=1)) for frames in batches]
-        courses = [self._courses(frames, count) for frames, count in zip(batches, counts, strict=True)]
+        """Set every `Standard` by videos, batches of any shapes; see `fit_stem`."""
+        looks = [self._frames(batch) for batch in videos]
+        batches = self.fit_stem([frames for frames, _ in looks])
+        courses = [self._courses(frames, count) for frames, (_, count) in zip(batches, looks, strict=True)]
         self.standard.fit(torch.cat(courses))
-
-    def _stem(self) -> list[tuple[nn.Module, Standard]]:
-        scales = [scale for scale in self.scales if isinstance(scale, Standard)]
-        return list(zip(self.convolutions, scales, strict=True))
 
     def flops(self, shape: ClipShape) -> int:
         """Operations (a multiply-add is two) for one video, as `describe` counts them: convolutions and blocks."""
@@ -122,35 +184,16 @@ class VideoTower(nn.Module):
         operations += self.config.depth * block_flops(self.config.stem[-1], sides[-1] ** 2)
         return operations * min(shape.num_frames, self.config.max_frames)
 
-    def _look(self, videos: Float[Tensor, "B 3 F H W"]) -> tuple[Float[Tensor, "n 5 h w"], int]:
-        """The frames that are looked at, at the size they are looked at, and how many there are of each video.
-
-        To red, green and blue come how bright and how colourful a pixel is: in these an outline looks the same in every
-        colour.
-        """
+    def _frames(self, videos: Float[Tensor, "B 3 F H W"]) -> tuple[Float[Tensor, "n 5 h w"], int]:
+        """The frames that are looked at, and how many there are of each video."""
         count = videos.shape[2]
         if count > self.config.max_frames:
             videos = videos[:, :, spread_frames(count, self.config.max_frames)]
-        frames = rearrange(_cut(videos).float(), "b c f h w -> (b f) c h w")
-        height, width = frames.shape[2:]
-        scale, stride = self.config.size / min(height, width), self.config.stride
-        wanted = [max(round(side * scale / stride) * stride, stride) for side in (height, width)]
-        if wanted != [height, width]:
-            frames = F.interpolate(frames, wanted, mode="bilinear", antialias=True, align_corners=False)
-        high, low = frames.amax(dim=1, keepdim=True), frames.amin(dim=1, keepdim=True)
-        frames = torch.cat([frames, (high + low) / 2, high - low], dim=1)
-        return frames.contiguous(memory_format=torch.channels_last), videos.shape[2]
+        return self.look(rearrange(_cut(videos), "b c f h w -> (b f) c h w")), videos.shape[2]
 
     def _courses(self, cells: Float[Tensor, "n D h w"], num_frames: int) -> Float[Tensor, "B courses*2*D"]:
-        """Blocks over the cells of each frame, one vector for each, and what becomes of these over time."""
-        count, _, rows, columns = cells.shape
-        places = _places(rows, columns, self.config.size // self.config.stride).to(cells.device)
-        tokens = rearrange(cells, "n d h w -> n (h w) d") + self.place(places)
-        tokens, segments = rearrange(tokens, "n l d -> (n l) d"), Segments((rows * columns,) * count)
-        for block in self.blocks:
-            tokens = block(tokens, segments)
-        tokens = rearrange(self.norm(tokens), "(n l) d -> n l d", n=count)
-        frames = self._pool(tokens.float())
+        """One vector for each frame, and what becomes of these over time."""
+        frames = self._pool(self.relate(cells).float())
         fit = _fit_over_time(num_frames).to(frames)
         return torch.einsum("kf,bfd->bkd", fit, rearrange(frames, "(b f) d -> b f d", f=num_frames)).flatten(1)
 

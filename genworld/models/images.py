@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.models.points import FeatureTable
+from genworld.models.region_encoder import load_region_encoder, world_regions_folder
 from genworld.ops.random import normal
 from genworld.types import View
 
@@ -141,7 +142,55 @@ class ViTEncoder(nn.Module):
         return rearrange(tokens[len(tokens) - rows * columns :].float(), "(r c) d -> r c d", r=rows)
 
 
-ImageEncoderConfig = RandomEncoderConfig | ViTEncoderConfig
+@dataclass(frozen=True, kw_only=True)
+class WorldEncoderConfig:
+    """The encoder that comes with genworld, learned from views of the world's rooms.
+
+    Attributes:
+        path: folder of another such encoder, as `save_encoder` writes it.
+        dtype: number type of the network; features are float32. bfloat16 is quicker where the hardware multiplies it.
+    """
+
+    kind: Literal["world"] = "world"
+    path: Path | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class WorldEncoder(nn.Module):
+    """The encoder of `WorldEncoderConfig`: unit features, which phrases can be compared with (`network.encode_texts`).
+
+    Pictures of any size are taken; their shorter side is resized to what the network was trained at.
+    """
+
+    def __init__(self, config: WorldEncoderConfig | None = None):
+        super().__init__()
+        self.config = config or WorldEncoderConfig()
+        folder = self.config.path or world_regions_folder()
+        self.network, self.card = load_region_encoder(folder)
+        self.width = self.network.width
+        weights = hashlib.blake2b(digest_size=4)
+        for file in sorted(folder.glob("*.safetensors")):
+            weights.update(file.read_bytes())
+        self.name = f"world-{self.config.dtype}-{weights.hexdigest()}"
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode: a frozen network has no other."""
+        return super().train(mode=False)
+
+    @torch.no_grad()
+    def forward(self, pixels: Float[Tensor, "3 H W"]) -> Float[Tensor, "rows columns D"]:
+        """See `ImageEncoder`."""
+        return self.many(pixels[None])[0]
+
+    @torch.no_grad()
+    def many(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n rows columns D"]:
+        """Features of pictures of one size, together."""
+        half = self.config.dtype == "bfloat16"
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
+            return self.network.embed_cells(pixels)
+
+
+ImageEncoderConfig = RandomEncoderConfig | ViTEncoderConfig | WorldEncoderConfig
 
 
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
@@ -150,6 +199,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     Raises:
         ValueError: its folder lacks something.
     """
+    if isinstance(config, WorldEncoderConfig):
+        return WorldEncoder(config)
     return RandomEncoder(config) if isinstance(config, RandomEncoderConfig) else ViTEncoder(config)
 
 

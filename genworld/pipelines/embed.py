@@ -33,9 +33,9 @@ from genworld.models.alignment import (
     EncoderCard,
     load_encoder,
     save_encoder,
-    words_of,
     world_clip_folder,
 )
+from genworld.models.alignment_text import words_of
 from genworld.models.alignment_video import spread_frames
 from genworld.pipelines.command import provenance
 from genworld.tasks.align import Align

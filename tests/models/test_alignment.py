@@ -157,7 +157,7 @@ def test_saved_and_loaded(encoder: DualEncoder, tmp_path) -> None:
         ({"stem": ()}, "at least one number of channels"),
         ({"stem": (16, 30)}, "divisible by num_heads 4"),
         ({"size": 60}, "a multiple of the stem's stride 16"),
-        ({"max_frames": 0}, "max_frames 1"),
+        ({"max_frames": 0}, "max_frames must be at least 1"),
     ],
 )
 def test_configs_that_cannot_be_built(changes: dict, message: str) -> None:
