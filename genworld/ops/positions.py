@@ -42,10 +42,10 @@ def voxel_positions(voxels: Int[Tensor, "*n 3"], width: int, rows: int = TABLE_R
 
 
 def with_positions(
-    features: Float[Tensor, "*n P D"], voxels: Int[Tensor, "*n P 3"], style: PositionStyle
+    features: Float[Tensor, "*n P D"], voxels: Int[Tensor, "*n P 3"], style: PositionStyle, rows: int = TABLE_ROWS
 ) -> Float[Tensor, "*n rows columns"]:
-    """Features of points with the encodings of their voxels, in one of 3D-LLM's ways."""
-    positions = voxel_positions(voxels, features.shape[-1]).to(features)
+    """Features of points with the encodings of their voxels, in one of 3D-LLM's ways; `rows` are those of the table."""
+    positions = voxel_positions(voxels, features.shape[-1], rows).to(features)
     if style == "add":
         return features + ADDED_SHARE * positions
     return torch.cat([features, positions], dim=-2 if style == "tokens" else -1)
