@@ -139,7 +139,7 @@ def items_of(text: str, cut_off: bool = False) -> tuple[list[Any], list[str]]:
     decoder = json.JSONDecoder()
     try:
         found, _ = decoder.raw_decode(text, start)
-        return (found if isinstance(found, list) else [found]), []
+        return (found if isinstance(found, list) else [found]), ([] if found else ["the reply has no items"])
     except json.JSONDecodeError:
         pass
     items, at = [], text.find("{", start)
