@@ -1,0 +1,164 @@
+"""From a scene to the points a model sees: image encoder, lifter, and few points kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from genworld.config import encode
+from genworld.models.images import EncodedViews, ImageEncoderConfig, RandomEncoderConfig, build_image_encoder
+from genworld.models.points import DirectLifter, DirectLifterConfig, FeatureCloud, Lifter, ViewFeatures, select_views
+from genworld.models.points_field import FieldLifter, FieldLifterConfig
+from genworld.models.points_fusion import FusionLifter, FusionLifterConfig
+from genworld.ops.lifted import LiftedScene, covering_points
+from genworld.ops.scene_codec import SceneCodec
+from genworld.types import PointSet, Scene
+
+logger = logging.getLogger(__name__)
+
+LifterConfig = DirectLifterConfig | FusionLifterConfig | FieldLifterConfig
+_FORMAT = "genworld scene points 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePointsConfig:
+    """How scenes become points.
+
+    Attributes:
+        encoder: gives the features of views.
+        lifter: lays them on points.
+        max_points: at most so many are kept, which cover the scene (see `covering_points`).
+        colour_weight: metres that a step from black to white is worth when points are chosen: what differs from its
+            surroundings keeps its points.
+        max_views: only so many views, which show most of the scene together; None for all.
+        cells: location tokens along each axis.
+        cache: folder in which points are kept; None lifts a scene every time.
+    """
+
+    encoder: ImageEncoderConfig = field(default_factory=RandomEncoderConfig)
+    lifter: LifterConfig = field(default_factory=lambda: DirectLifterConfig(voxel=0.1))
+    max_points: int = 1024
+    colour_weight: float = 2.0
+    max_views: int | None = None
+    cells: int = 256
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_points < 1 or self.cells < 2 or self.colour_weight < 0 or (self.max_views or 1) < 1:
+            raise ValueError(
+                "max_points and max_views must be at least 1, cells at least 2 and colour_weight at least 0, got "
+                f"{self.max_points}, {self.max_views}, {self.cells} and {self.colour_weight}"
+            )
+
+
+class ScenePoints:
+    """Lifts scenes, each once: kept files hold half precision, read anew at every call."""
+
+    def __init__(self, config: ScenePointsConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def features(self) -> ViewFeatures:
+        """The encoder; built when the first scene is lifted."""
+        return EncodedViews(build_image_encoder(self.config.encoder))
+
+    @cached_property
+    def lifter(self) -> Lifter:
+        """The lifter."""
+        return build_lifter(self.config.lifter)
+
+    @property
+    def width(self) -> int:
+        """Of the features."""
+        return build_image_encoder(self.config.encoder).width
+
+    def lift(self, key: str, scene: Callable[[], Scene]) -> LiftedScene:
+        """The points of a scene, from its file if there is one.
+
+        Args:
+            key: tells scenes apart, in one folder of points.
+            scene: gives it; called only where there is no file.
+
+        Raises:
+            ValueError: the scene has no views, none of them shows anything, or it has more voxels than the limit.
+        """
+        if self.config.cache is None:
+            return self(scene())
+        path = self._path(self.config.cache, key)
+        if not path.is_file():
+            _save(path, self(scene()))
+        return _load(path)
+
+    def __call__(self, scene: Scene) -> LiftedScene:
+        """Lift a scene; see `lift`."""
+        if not scene.num_views:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in scene.skipped[:3])
+            raise ValueError(f"scene {scene.name!r} has no view that could be used ({reasons or 'there is none'})")
+        if self.config.max_views is not None and scene.num_views > self.config.max_views:
+            chosen = select_views(scene, self.config.max_views)
+            scene = replace(scene, views=[scene.view(index) for index in chosen])
+        try:
+            cloud = self.lifter.lift(scene, self.features)
+        except ValueError as error:
+            raise ValueError(f"scene {scene.name!r}: {error}") from None
+        return self._chosen(scene.name, cloud)
+
+    def _chosen(self, name: str, cloud: FeatureCloud) -> LiftedScene:
+        codec = replace(cloud.codec, cells=self.config.cells)
+        kept = covering_points(
+            torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1), self.config.max_points
+        )
+        points = cloud.points[kept]
+        # Rounded as the file is, so that a scene is the same whether it comes from there or not.
+        features, colours = cloud.features[kept].half().float(), cloud.colours[kept].half().float()
+        return LiftedScene(name, PointSet(features, points, colours, codec.voxels(points)), codec)
+
+    def _path(self, folder: Path, key: str) -> Path:
+        facts = {"config": encode(replace(self.config, cache=None)), "features": self.features.name}
+        digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+        safe = "".join(mark if mark.isalnum() or mark in "-_." else "_" for mark in key)
+        return folder / digest / f"{safe}.safetensors"
+
+
+def build_lifter(config: LifterConfig) -> Lifter:
+    """The lifter that a config describes."""
+    if isinstance(config, DirectLifterConfig):
+        return DirectLifter(config)
+    return FusionLifter(config) if isinstance(config, FusionLifterConfig) else FieldLifter(config)
+
+
+def _save(path: Path, lifted: LiftedScene) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = lifted.points
+    tensors = {
+        "features": kept.features.half(),
+        "points": kept.points,
+        "colours": kept.colours.half(),
+        "voxels": kept.voxels.to(torch.int32),
+    }
+    draft = path.with_suffix(f".{os.getpid()}.part")
+    metadata = {"format": _FORMAT, "codec": lifted.codec.to_json(), "name": lifted.name}
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, draft, metadata)
+    draft.replace(path)
+
+
+def _load(path: Path) -> LiftedScene:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"{path}: expected {_FORMAT!r}, got {metadata.get('format')!r}: delete it")
+        tensors = {name: file.get_tensor(name) for name in ("features", "points", "colours", "voxels")}
+    points = PointSet(
+        tensors["features"].float(), tensors["points"], tensors["colours"].float(), tensors["voxels"].long()
+    )
+    return LiftedScene(metadata["name"], points, SceneCodec.from_json(metadata["codec"]))
