@@ -16,8 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from genworld.config import decode, encode, load_config, to_yaml
+from genworld.data.examples import ExampleLoader
+from genworld.data.examples import validation_packs as held_out_examples
 from genworld.data.loader import DataConfig, Loader, ShardData, build_source, clip_infos, validation_packs
 from genworld.data.packing import PackOrder
+from genworld.data.room_views import RoomView, RoomViewsData
 from genworld.data.shards import ShardSource
 from genworld.models.vae import (
     CausalVAEConfig,
@@ -29,6 +32,7 @@ from genworld.models.vae import (
     build_vae,
 )
 from genworld.tasks.align import Align, AlignConfig
+from genworld.tasks.align_regions import AlignRegions, AlignRegionsConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import ClipTask, Task
 from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
@@ -54,7 +58,7 @@ VAE_FOLDER = "vae"
 """The frozen VAE of a text-to-video run, in the run's folder, so that sampling needs nothing else."""
 
 
-TaskConfig = AutoencodeConfig | TextToVideoConfig | AlignConfig
+TaskConfig = AutoencodeConfig | TextToVideoConfig | AlignConfig | AlignRegionsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ class Experiment:
 
     name: str
     task: TaskConfig
-    data: DataConfig
+    data: DataConfig | RoomViewsData
     train: TrainConfig
     seed: int = 0
     run: Path | None = None
@@ -94,7 +98,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 # ---- tasks ----
 
 
-def build_task(experiment: Experiment, begun: bool = False) -> ClipTask:
+def build_task(experiment: Experiment, begun: bool = False) -> ClipTask | AlignRegions:
     """The task with fresh weights, a function of the experiment's seed, and the weights of a frozen VAE.
 
     Args:
@@ -110,6 +114,8 @@ def build_task(experiment: Experiment, begun: bool = False) -> ClipTask:
         return Autoencode(config)
     if isinstance(config, AlignConfig):
         return Align(config)
+    if isinstance(config, AlignRegionsConfig):
+        return AlignRegions(config)
     return TextToVideo(config, _frozen_vae(config, experiment.folder if begun else None))
 
 
@@ -122,6 +128,8 @@ def _frozen_vae(config: TextToVideoConfig, run: Path | None) -> VideoVAE:
 def token_grid(experiment: Experiment) -> TokenGrid:
     """How the experiment's clips become tokens. Builds nothing and loads no weights."""
     config = experiment.task
+    if isinstance(config, AlignRegionsConfig):
+        raise ValueError(f"{experiment.name} has task {config.kind!r}, which is not trained on clips")
     if isinstance(config, AlignConfig):
         return TokenGrid(1, config.encoder.video.stride)
     vae = config.vae if isinstance(config, AutoencodeConfig) else describe_vae(config.vae)
@@ -129,6 +137,17 @@ def token_grid(experiment: Experiment) -> TokenGrid:
     with torch.device("meta"):
         built = build_vae(vae)
     return TokenGrid(built.time_stride, built.space_stride, patch)
+
+
+def clip_data(experiment: Experiment) -> DataConfig:
+    """The data of an experiment on clips.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(experiment.data, RoomViewsData):
+        raise ValueError(f"{experiment.name} has data of kind {experiment.data.kind!r}, where clips are needed")
+    return experiment.data
 
 
 # ---- VAEs as folders ----
@@ -216,7 +235,7 @@ def train(experiment: Experiment, resume: bool = False) -> TrainResult:
     if resume and world.rank == 0:
         _log_changes(experiment)
     task = build_task(experiment, begun=resume)
-    feed = _feed_clips(experiment, task, world)
+    feed = _feed(experiment, task, world)
     text = to_yaml(experiment)
     trainer = Trainer(task, experiment.train, feed.loader, experiment.folder, experiment.seed, feed.held_out, text)
     if not resume:
@@ -246,9 +265,32 @@ class _Feed:
     prepare: Callable[[], None]
 
 
-def _feed_clips(experiment: Experiment, task: ClipTask, world: World) -> _Feed:
-    """Clips, packed by their tokens."""
+def _feed(experiment: Experiment, task: ClipTask | AlignRegions, world: World) -> _Feed:
+    """Examples of the kind that the task takes."""
     data = experiment.data
+    if isinstance(task, AlignRegions):
+        if not isinstance(data, RoomViewsData):
+            raise ValueError(
+                f"task {experiment.task.kind!r} is trained on data of kind 'room_views', got {data.kind!r}"
+            )
+        return _feed_room_views(experiment, task, data, world)
+    return _feed_clips(experiment, task, clip_data(experiment), world)
+
+
+def _feed_room_views(experiment: Experiment, task: AlignRegions, data: RoomViewsData, world: World) -> _Feed:
+    """Views, so many to a step."""
+    if data.pack is not None:
+        raise ValueError("data.pack: all views of a step are compared with one another: leave it out")
+    seed, source = experiment.seed, data.source(seed=experiment.seed)
+    loader = ExampleLoader.for_rank(source, data, seed, world.rank, world.size)
+    held_out: list[Pack[RoomView]] = []
+    if data.validation and _looks_at_held_out(experiment):
+        held_out = held_out_examples(data.source(held_out=True, seed=seed), data, seed)
+    return _Feed(loader, held_out, lambda: task.prepare(source))
+
+
+def _feed_clips(experiment: Experiment, task: ClipTask, data: DataConfig, world: World) -> _Feed:
+    """Clips, packed by their tokens."""
     source = build_source(data)
     if isinstance(task, TextToVideo) and isinstance(data, ShardData):
         _check_shards(data.path, task.vae)
@@ -293,7 +335,7 @@ def _log_changes(experiment: Experiment) -> None:
             logger.info("changed: %s", change)
 
 
-def _start_from(init: Path, task: Task, config: TaskConfig) -> list[str]:
+def _start_from(init: Path, task: Task[Any], config: TaskConfig) -> list[str]:
     """Fill a new task with the averaged weights and the assets of another run; returns what it has in addition.
 
     Raises:
@@ -347,7 +389,7 @@ def _keep_vae(experiment: Experiment, task: TextToVideo) -> None:
         task.vae.network.save_pretrained(experiment.folder / VAE_FOLDER)
 
 
-def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment, Task]:
+def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment, ClipTask | AlignRegions]:
     """The experiment of a run and its task with the averaged weights of the newest whole checkpoint.
 
     Raises:

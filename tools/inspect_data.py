@@ -15,7 +15,7 @@ from pathlib import Path
 from genworld.data.inspect import first_samples, inspect_clips, inspect_packs, totals, unusable
 from genworld.data.loader import build_source, clip_infos
 from genworld.data.packing import PackOrder
-from genworld.experiment import cost_ratio, load_experiment, token_grid
+from genworld.experiment import clip_data, cost_ratio, load_experiment, token_grid
 from genworld.ops.pictures import write_sheet
 from genworld.pipelines.command import run_command
 
@@ -29,8 +29,9 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", help="a.b=c")
     args = parser.parse_intermixed_args()
     experiment = load_experiment(args.config, args.overrides)
-    packing, grid = experiment.data.packing, token_grid(experiment)
-    source = build_source(experiment.data, "train")
+    data = clip_data(experiment)
+    packing, grid = data.packing, token_grid(experiment)
+    source = build_source(data, "train")
     infos = clip_infos(source)
     reports = []
     for report in inspect_clips(infos, grid, packing):
@@ -39,8 +40,8 @@ def main() -> int:
     for reason in (bad := unusable(source)):
         print(f"UNUSABLE: {reason}")
     print(totals(reports, len(bad)))
-    if experiment.data.validation:
-        held_out = build_source(experiment.data, "validation")
+    if data.validation:
+        held_out = build_source(data, "validation")
         print(f"held out for validation: {', '.join(info.name for info in clip_infos(held_out))}")
     ratio = cost_ratio(experiment.task)
     print(inspect_packs(infos, grid, packing, experiment.seed, cost_ratio=ratio))

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import genworld.world
+from genworld.data.examples import ExamplesSettings
 from genworld.data.synthetic import from_bytes, to_bytes
 from genworld.ops.random import uniform
 from genworld.world.rooms import Floor, FloorConfig, sample_floor
@@ -61,6 +62,41 @@ class RoomView:
     def map(self, change: Callable[[Tensor], Tensor]) -> RoomView:
         """A copy with `change` applied to both tensors."""
         return replace(self, pixels=change(self.pixels), labels=change(self.labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomViewsData(ExamplesSettings):
+    """Views of the world's rooms.
+
+    Attributes:
+        num_floors: how many floors to train on; as many as `validation` come on top.
+        offset: seed of the first floor. Far from the floors that others are trained on, so that to the encoder too
+            these are new.
+        size: height and width of the views, pixels.
+        cache: folder to keep rendered views in. None renders every time, and a floor takes half a second and more.
+        floor: what floors are like.
+    """
+
+    kind: Literal["room_views"] = "room_views"
+    num_floors: int
+    offset: int = 500_000
+    size: tuple[int, int] = (128, 128)
+    cache: Path | None = None
+    floor: FloorConfig = field(default_factory=FloorConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_floors < 1 or self.offset < 0 or min(self.size) < 1:
+            raise ValueError(
+                f"num_floors and size must be positive, offset at least 0, got {self.num_floors}, {self.size} and "
+                f"{self.offset}"
+            )
+
+    def source(self, held_out: bool = False, seed: int = 0) -> RoomViewSource:
+        """Floors to train on, or those that are held out."""
+        first, count = (self.num_floors, max(self.validation, 1)) if held_out else (0, self.num_floors)
+        seeds = range(self.offset + first, self.offset + first + count)
+        return RoomViewSource(seeds, self.size, self.floor, self.cache, seed)
 
 
 class RoomViewSource:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from genworld.data.room_views import RoomViewsData
 from genworld.data.shapes import IMAGE_FPS, ShapeConfig
 from genworld.experiment import Experiment, describe_vae, token_grid
 from genworld.models.vae import VideoVAE, build_vae, flops_per_pixel
 from genworld.tasks.align import Align, AlignConfig
+from genworld.tasks.align_regions import AlignRegions, AlignRegionsConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
 from genworld.tasks.text_to_video import TextToVideo
@@ -38,6 +40,8 @@ def describe(experiment: Experiment) -> str:
     Raises:
         ValueError: the experiment does not fit together.
     """
+    if isinstance(experiment.task, AlignRegionsConfig) or isinstance(experiment.data, RoomViewsData):
+        return _describe_regions(experiment)
     grid = token_grid(experiment)
     experiment.data.packing.check(grid)
     with torch.device("meta"):
@@ -58,6 +62,17 @@ def describe(experiment: Experiment) -> str:
     budget = packing.tokens_per_pack, packing.packs_per_step
     lines += [_line(task, grid, shape, budget, trained) for shape in shapes]
     return "\n".join(lines)
+
+
+def _describe_regions(experiment: Experiment) -> str:
+    if not isinstance(experiment.task, AlignRegionsConfig) or not isinstance(experiment.data, RoomViewsData):
+        raise ValueError(f"task {experiment.task.kind!r} is not trained on data of kind {experiment.data.kind!r}")
+    with torch.device("meta"):
+        networks = AlignRegions(experiment.task).networks()
+    lines = [f"{experiment.name}: task {experiment.task.kind}, run folder {experiment.folder}"]
+    for name, network in networks.items():
+        lines.append(f"  {name:<14} {sum(parameter.numel() for parameter in network.parameters()):>14,} parameters")
+    return "\n".join([*lines, f"  {experiment.data.batch} views per step"])
 
 
 def _line(task: Task, grid: TokenGrid, shape: ClipShape | None, budget: tuple[int, int], trained: int) -> str:
@@ -113,4 +128,5 @@ def _build(experiment: Experiment) -> Task:
         return Autoencode(config)
     if isinstance(config, AlignConfig):
         return Align(config)
+    assert not isinstance(config, AlignRegionsConfig), "described by itself"
     return TextToVideo(config, build_vae(describe_vae(config.vae)))

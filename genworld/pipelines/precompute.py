@@ -14,7 +14,7 @@ from genworld.data.loader import build_source, clip_infos
 from genworld.data.packing import PackOrder
 from genworld.data.reading import BadClips, PackReader
 from genworld.data.shards import ShardWriter, precompute_picks
-from genworld.experiment import Experiment, build_task, fingerprint
+from genworld.experiment import Experiment, build_task, clip_data, fingerprint
 from genworld.models.vae import CausalVAEConfig
 from genworld.tasks.text_to_video import TextToVideo
 from genworld.train.runtime import find_world, resolve_precision
@@ -53,14 +53,14 @@ def precompute(experiment: Experiment, folder: Path, epochs: int = 1) -> int:
             "task.vae={kind: run, path: FOLDER}"
         )
     task.to(world.device).eval()
-    source = build_source(experiment.data)
-    order = PackOrder(clip_infos(source), task.grid, experiment.data.packing, experiment.seed)
+    source = build_source(clip_data(experiment))
+    order = PackOrder(clip_infos(source), task.grid, clip_data(experiment).packing, experiment.seed)
     settings = {"vae": fingerprint(task.vae), "text": encode(task.config.text), "seed": experiment.seed}
     writer = ShardWriter(
         folder, source, precompute_picks(order, epochs), settings, rank=world.rank, world_size=world.size
     )
-    reader = PackReader(source, order, replace=experiment.data.max_bad_fraction > 0)
-    bad = BadClips(source, experiment.data.max_bad_fraction)
+    reader = PackReader(source, order, replace=clip_data(experiment).max_bad_fraction > 0)
+    bad = BadClips(source, clip_data(experiment).max_bad_fraction)
     precision = resolve_precision(experiment.train.precision, world.device)
     done = 0
     with tqdm(total=len(writer.picks) // world.size, desc="encoding", unit="clip", disable=world.rank != 0) as bar:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from genworld.experiment import Experiment, load_run
+from genworld.experiment import Experiment, clip_data, load_run
 from genworld.flow.guidance import GuidanceConfig
 from genworld.flow.samplers import SamplerConfig
 from genworld.pipelines.camera import parse_camera
@@ -204,7 +204,7 @@ class VideoGenerator:
         So do linear position interpolation (Chen et al. 2023) and, for pictures, most users of rotary positions. Times
         are not: they are seconds, and pressed together they would be another speed.
         """
-        shapes = self.experiment.data.packing.shapes
+        shapes = clip_data(self.experiment).packing.shapes
         # Of a budget of pixels, clips of any aspect ratio are made: 16:9 is what most have.
         sides = [max(shape.size) if shape.size else math.sqrt((shape.pixels or 0) * 16 / 9) for shape in shapes]
         return max([*sides, self.trained.height, self.trained.width])
