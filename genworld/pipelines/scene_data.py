@@ -190,9 +190,7 @@ def finish(
                 accepted.append(checker.check(record))
             except ValueError as error:
                 rejected.append({"job": line["job"], "record": record.to_json(), "reason": str(error)})
-    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
-    for record in accepted:
-        splits[split_of(record.scene)] += entries(record, briefs[record.scene])
+    splits, repeated = _splits(accepted, briefs)
     report = {
         "scenes": dict(Counter(split_of(name) for name in briefs)),
         "objects_left_out": dict(sum((Counter(brief.left_out) for brief in briefs.values()), Counter())),
@@ -201,6 +199,7 @@ def finish(
         "jobs_failed_in_this_run": dict(failed or {}),
         "records": dict(Counter(record.kind for record in accepted)),
         "entries": {name: len(items) for name, items in splits.items()},
+        "entries_repeated": repeated,
         "rejected": dict(Counter(each["reason"] for each in rejected).most_common()),
         "tokens_in_this_run": tokens,
         **provenance(),
@@ -211,6 +210,22 @@ def finish(
         _write(folder / f"{name}.json", json.dumps(items, indent=1) + "\n")
     _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _splits(records: Iterable[Generated], briefs: dict[str, SceneBrief]) -> tuple[dict[str, list[dict[str, Any]]], int]:
+    """Entries by split, and how many were left out because another dialogue begins in the same way."""
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
+    before: set[tuple[str, ...]] = set()
+    repeated = 0
+    for record in records:
+        for entry in entries(record, briefs[record.scene]):
+            key = (entry["scene_id"], entry["question"], *entry["answers"])
+            if key in before:
+                repeated += 1
+                continue
+            before.add(key)
+            splits[split_of(record.scene)].append(entry)
+    return splits, repeated
 
 
 class _Run:
