@@ -90,17 +90,17 @@ def test_order_of_points_changes_nothing() -> None:
             continue
         connector = make(*parts)
         for parameter in connector.parameters():
-            parameter.mul_(4)  # at first a Q-Former looks everywhere alike, and sees no order because it sees nothing
+            parameter.mul_(2)  # at first a Q-Former looks everywhere alike, and sees no order because it sees nothing
         scene = make_scene(30)
         turned = scene.map(lambda x: x[torch.randperm(30, generator=torch.Generator().manual_seed(1))])
         before, after = (connector(connector.stack([s])).x for s in (scene, turned))
-        torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(before, after, atol=1e-3, rtol=1e-3, msg=name)
         moved = replace(scene, features=scene.features.flip(0))
         change = (connector(connector.stack([moved])).x - before).abs().max()
         if name == "tokens":  # where a thing is stands in another token than what it is: nobody can tell
             assert change < 1e-4
         else:
-            assert change > 10 * (after - before).abs().max(), name
+            assert change > 4 * (after - before).abs().max(), name
 
 
 @torch.no_grad()

@@ -1,0 +1,265 @@
+"""What every language model of ours is: a network of transformers, words, location tokens, and four methods."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from genworld.ops.scene_codec import FLAT_CELLS
+
+LocationStyle = Literal["none", "axis", "flat32"]
+
+AXIS_CELLS = 256
+
+_LOCATION = re.compile(r"(\s*<loc\d+>\s*)")
+SCENE_MARK = "<scene>"
+
+
+def num_locations(style: LocationStyle) -> int:
+    """How many location tokens a style has."""
+    return {"none": 0, "axis": AXIS_CELLS, "flat32": FLAT_CELLS**3}[style]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What stands around what is said. What users say is never searched for any of these marks.
+
+    Attributes:
+        opening: comes first; `<scene>` in it is where the scene's tokens go.
+        user: stands before what a user says.
+        assistant: stands before an answer.
+    """
+
+    opening: str = "<scene>"
+    user: str = ""
+    assistant: str = ""
+
+    def __post_init__(self) -> None:
+        found = self.opening.count(SCENE_MARK)
+        if found != 1 or SCENE_MARK in self.user + self.assistant:
+            raise ValueError(
+                f"the layout needs {SCENE_MARK} exactly once, in its opening; got opening {self.opening!r}, "
+                f"user {self.user!r}, assistant {self.assistant!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """How answers are found: greedily by default. See transformers' `GenerationConfig` for what the numbers mean."""
+
+    max_tokens: int = 64
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+
+
+class LanguageModel(nn.Module):
+    """A decoder-only or encoder-decoder network behind the same methods.
+
+    Attributes:
+        network: of transformers.
+        layout: what stands around what is said.
+        end: id of the token that ends an answer.
+        start: ids that a prompt begins with.
+        first_location: id of `<loc0>`; the others follow.
+        max_tokens: of a prompt with its scene, and its answer.
+    """
+
+    network: Any
+    layout: Layout
+    end: int
+    start: tuple[int, ...] = ()
+    first_location: int
+    max_tokens: int
+
+    def __init__(self, locations: LocationStyle) -> None:
+        super().__init__()
+        self.locations = locations
+        self.num_locations = num_locations(locations)
+
+    @property
+    def width(self) -> int:
+        """Of the embeddings."""
+        return self.network.get_input_embeddings().weight.shape[1]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether prompts are read by an encoder and answers written by a decoder."""
+        return bool(self.network.config.is_encoder_decoder)
+
+    # Text
+
+    def encode(self, text: str, *, marks: bool = False) -> list[int]:
+        """Ids of a text and of the location tokens in it; nothing is added.
+
+        Args:
+            text: anything.
+            marks: whether special tokens, such as those of a layout, are read as such, and not as words.
+
+        Raises:
+            ValueError: there is a location token in it that the model does not have.
+        """
+        ids: list[int] = []
+        for piece in _LOCATION.split(text):
+            if _LOCATION.fullmatch(piece):
+                ids.append(self._location_id(int(piece.strip()[4:-1])))
+            elif piece.strip():
+                ids += self._encode_words(piece, marks)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for, up to the end; boxes as location tokens."""
+        text, words = "", list[int]()
+        for number in [*ids, self.end]:
+            location = number - self.first_location
+            is_location = 0 <= location < self.num_locations
+            if words and (is_location or number == self.end):
+                text, words = _joined(text, self._decode_words(words).strip()), []
+            if number == self.end:
+                break
+            if is_location:
+                text += f" <loc{location}>" if text and not text.endswith(">") else f"<loc{location}>"
+            else:
+                words.append(number)
+        return text
+
+    def _location_id(self, number: int) -> int:
+        if number >= self.num_locations:
+            has = f"has <loc0> to <loc{self.num_locations - 1}>" if self.num_locations else "has no location tokens"
+            raise ValueError(
+                f"<loc{number}> stands in a text, but the language model {has} (locations: {self.locations}): write "
+                "places with the codec and the style that it was trained with"
+            )
+        return self.first_location + number
+
+    def _encode_words(self, text: str, marks: bool) -> list[int]:
+        raise NotImplementedError
+
+    def _decode_words(self, ids: Sequence[int]) -> str:
+        raise NotImplementedError
+
+    def fit(self, corpus: Iterable[str]) -> None:
+        """Learn a vocabulary, where there is one to learn. Default: nothing."""
+
+    def asset(self) -> str | None:
+        """What `fit` learned, as text; None if there is nothing."""
+        return None
+
+    def load_asset(self, asset: str) -> None:
+        """Take back what `asset` gave."""
+        raise ValueError(f"{type(self).__name__} has no vocabulary of its own to load")
+
+    # Numbers
+
+    def embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
+        """Embeddings of tokens."""
+        return self.network.get_input_embeddings()(ids)
+
+    def answer_logits(
+        self,
+        prompt: Float[Tensor, "B L D"],
+        keep: Bool[Tensor, "B L"],
+        answers: Int[Tensor, "B A"],
+        answers_keep: Bool[Tensor, "B A"],
+    ) -> Float[Tensor, "B A V"]:
+        """Logits of every token of the answers, from the prompt and the tokens before it.
+
+        Args:
+            prompt: embeddings; padded on the left for decoder-only models, else on the right.
+            keep: which of them are real.
+            answers: ids, padded on the right.
+            answers_keep: which of them are real.
+        """
+        if self.has_encoder:
+            first = answers.new_full((len(answers), 1), self.network.config.decoder_start_token_id)
+            written = torch.cat([first, answers[:, :-1]], dim=1)
+            return self.network(
+                inputs_embeds=prompt, attention_mask=keep.long(), decoder_input_ids=written, use_cache=False
+            ).logits
+        mask = torch.cat([keep, answers_keep[:, :-1]], dim=1).long()
+        inputs: dict[str, Any] = {"inputs_embeds": torch.cat([prompt, self.embed(answers[:, :-1]).to(prompt)], dim=1)}
+        known = inspect.signature(self.network.forward).parameters
+        if "position_ids" in known:
+            inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        if "logits_to_keep" in known:
+            inputs["logits_to_keep"] = answers.shape[1]
+        logits = self.network(**inputs, attention_mask=mask, use_cache=False).logits
+        return logits[:, -answers.shape[1] :]
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: Float[Tensor, "B L D"], keep: Bool[Tensor, "B L"], config: GenerationConfig
+    ) -> list[list[int]]:
+        """Ids of answers, without the end; see `answer_logits` for the arguments."""
+        ids = self.network.generate(
+            inputs_embeds=prompt,
+            attention_mask=keep.long(),
+            max_new_tokens=config.max_tokens,
+            num_beams=config.num_beams,
+            length_penalty=config.length_penalty,
+            repetition_penalty=config.repetition_penalty,
+            do_sample=False,
+            use_cache=True,
+            eos_token_id=self.end,
+            pad_token_id=self.end,
+        )
+        rows = [row[1:] if self.has_encoder else row for row in ids.tolist()]
+        return [row[: row.index(self.end)] if self.end in row else row for row in rows]
+
+    def trained(self) -> nn.Module | None:
+        """What a checkpoint must hold; None for a frozen model."""
+        return self.network
+
+
+class Trained(nn.Module):
+    """Some parameters of a network, under their names, as a network of its own: what a checkpoint holds of it.
+
+    It shares them; the network itself is not among its modules.
+    """
+
+    _network: Any
+
+    def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
+        super().__init__()
+        object.__setattr__(self, "_network", network)
+        self._names = frozenset(names)
+
+    def modules(self, remove_duplicate: bool = True) -> Any:
+        """Those of the whole network, so that tables are known for what they are."""
+        return self._network.modules(remove_duplicate)
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Any:
+        """The chosen ones."""
+        for name, parameter in self._network.named_parameters(prefix, recurse, remove_duplicate):
+            if name.removeprefix(f"{prefix}.") in self._names:
+                yield name, parameter
+
+    def parameters(self, recurse: bool = True) -> Any:
+        """The chosen ones."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The chosen ones."""
+        return {key: x for key, x in self._network.state_dict(*args, **kwargs).items() if key in self._names}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take the chosen ones, all of them."""
+        if strict and state_dict.keys() != self._names:
+            raise ValueError(f"weights do not fit: {sorted(state_dict.keys() ^ self._names)} are on one side only")
+        return self._network.load_state_dict(state_dict, strict=False, assign=assign)
+
+
+def between_locations(text: str) -> list[str]:
+    """What stands between the location tokens of a text."""
+    return [piece for piece in _LOCATION.split(text) if piece.strip() and not _LOCATION.fullmatch(piece)]
+
+
+def _joined(text: str, more: str) -> str:
+    return text + (" " if text and more[:1].isalnum() else "") + more

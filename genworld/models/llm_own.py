@@ -1,0 +1,190 @@
+"""A small decoder-only language model with a vocabulary of its own, trained here from nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from genworld.models.llm_base import (
+    AXIS_CELLS,
+    LanguageModel,
+    Layout,
+    LocationStyle,
+    between_locations,
+    num_locations,
+)
+from genworld.nn.embed import sinusoids
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_MARKS = ("<end>", "<user>", "<assistant>")
+"""Tokens 0 to 2; pieces of words follow. No text can be mistaken for one."""
+
+_NUM_BYTES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLLMConfig:
+    """The architecture of Llama (Touvron et al. 2023) at a small size, from transformers.
+
+    Attributes:
+        width: of the embeddings.
+        depth: blocks.
+        num_heads: must divide the width.
+        vocabulary: words, pieces of words and marks, at least 259; location tokens come on top.
+        locations: style of location tokens.
+        max_tokens: of a prompt with its scene, and of an answer.
+    """
+
+    kind: Literal["own"] = "own"
+    width: int = 192
+    depth: int = 4
+    num_heads: int = 4
+    vocabulary: int = 1024
+    locations: LocationStyle = "axis"
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.num_heads):
+            raise ValueError(f"width {self.width} is not divisible by twice num_heads {self.num_heads}")
+        if self.vocabulary < len(_MARKS) + _NUM_BYTES:
+            raise ValueError(
+                f"vocabulary must be at least {len(_MARKS) + _NUM_BYTES} (all bytes and marks), got {self.vocabulary}"
+            )
+
+
+class OwnLLM(LanguageModel):
+    """See `OwnLLMConfig`. Text is lower-cased and normalised to NFC, in answers too.
+
+    Embeddings of location tokens begin as waves of their number, so that places nearby are alike from the start.
+    """
+
+    def __init__(self, config: OwnLLMConfig) -> None:
+        super().__init__(config.locations)
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        self.vocabulary, self.max_tokens = config.vocabulary, config.max_tokens
+        self.layout = Layout(opening="<scene>", user="<user>", assistant="<assistant>")
+        self.end, self.first_location = 0, config.vocabulary
+        settings: Any = LlamaConfig(
+            vocab_size=config.vocabulary + num_locations(config.locations),
+            hidden_size=config.width,
+            intermediate_size=4 * config.width * 2 // 3 // 8 * 8,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_heads,
+            max_position_embeddings=config.max_tokens,
+            initializer_range=config.width**-0.5 / 2,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=0,
+            pad_token_id=None,
+        )
+        self.network = LlamaForCausalLM(settings)
+        self._tokenizer: Tokenizer | None = None
+        self._start_locations()
+
+    @torch.no_grad()
+    def _start_locations(self) -> None:
+        table = self.network.get_input_embeddings().weight
+        cells = AXIS_CELLS if self.locations == "axis" else 32
+        numbers = torch.arange(self.num_locations)
+        axes = (
+            [numbers] if self.locations == "axis" else [numbers // cells**2, numbers // cells % cells, numbers % cells]
+        )
+        width = table.shape[1] // len(axes) // 2 * 2
+        for row, axis in enumerate(axes):
+            waves = (
+                sinusoids(axis * (AXIS_CELLS / cells), width, longest=AXIS_CELLS / 4)
+                * self.network.config.initializer_range
+            )
+            table[self.first_location :, row * width : (row + 1) * width] = waves.to(table)
+
+    def fit(self, corpus: Iterable[str]) -> None:
+        """Learn the words. Depends on the texts, not on their order.
+
+        Raises:
+            ValueError: there are no texts.
+        """
+        texts = Counter(text for text in corpus if text.strip())
+        if not texts:
+            raise ValueError("a vocabulary needs texts to learn from, but all texts are empty")
+        self._tokenizer = _train_tokenizer(texts, self.vocabulary - len(_MARKS))
+
+    def asset(self) -> str | None:
+        """The tokenizer as JSON text, or None before `fit`."""
+        return None if self._tokenizer is None else self._tokenizer.to_str()
+
+    def load_asset(self, asset: str) -> None:
+        """Take back the tokenizer that `asset` gave.
+
+        Raises:
+            ValueError: it has more pieces than there are rows for.
+        """
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(asset)
+        if tokenizer.get_vocab_size() + len(_MARKS) > self.vocabulary:
+            raise ValueError(
+                f"the saved tokenizer has {tokenizer.get_vocab_size()} pieces, but the language model was given a "
+                f"vocabulary of {self.vocabulary}: use the config it was trained with"
+            )
+        self._tokenizer = tokenizer
+
+    def _encode_words(self, text: str, marks: bool) -> list[int]:
+        if marks and text in _MARKS:
+            return [_MARKS.index(text)]
+        return [piece + len(_MARKS) for piece in self._words().encode(f" {text.strip()}").ids]
+
+    def _decode_words(self, ids: Sequence[int]) -> str:
+        size = self._words().get_vocab_size()
+        pieces = [number - len(_MARKS) for number in ids if len(_MARKS) <= number < size + len(_MARKS)]
+        return self._words().decode(pieces, skip_special_tokens=False)
+
+    def _words(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise ValueError("the language model has no vocabulary yet: `fit` it to texts or load a trained run")
+        return self._tokenizer
+
+
+def _train_tokenizer(texts: Counter[str], size: int) -> Tokenizer:
+    """A byte-level BPE that knows the most frequent words as wholes, and learns pieces with the room that is left."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.NFC()])
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    parts = Counter(f" {part.strip()}" for text in texts.elements() for part in between_locations(text))
+    counts: Counter[str] = Counter()
+    for part, times in parts.items():
+        for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(part)):
+            counts[piece] += times
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    words = [word for word in ranked if len(word) > 1][: size - len(alphabet)]
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer, learner.normalizer = splitter, normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(size - len(words), len(alphabet)),
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    learner.train_from_iterator(sorted(parts), trainer)
+    merges = [tuple(merge) for merge in _merges(learner)]
+    names = list(dict.fromkeys([*alphabet, *words, *("".join(merge) for merge in merges)]))[:size]
+    known = set(names)
+    usable = [(a, b) for a, b in merges if {a, b, a + b} <= known]
+    tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, usable, ignore_merges=True))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _merges(tokenizer: Tokenizer) -> list[list[str]]:
+    return json.loads(tokenizer.to_str())["model"]["merges"]

@@ -1,0 +1,204 @@
+"""Scenes and words in, words out: a connector and a language model, joined where the prompt has its scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
+from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
+from genworld.models.llm_base import SCENE_MARK
+from genworld.ops.precision import without_autocast
+from genworld.types import Turn
+
+PLACEHOLDER = -1
+"""Stands in a prompt for a token of the scene. No tokenizer gives this number, so no text can be mistaken for one."""
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneLLMConfig:
+    """A connector and the language model that listens to it."""
+
+    connector: ConnectorConfig = field(default_factory=ConnectorConfig)
+    llm: LLMConfig = field(default_factory=OwnLLMConfig)
+
+
+@dataclass(frozen=True)
+class SceneInputs:
+    """What the language model is given: for losses, for generation and for evaluation alike.
+
+    Attributes:
+        prompt: embeddings of all up to the answers, scenes in their places; padded on the left for decoder-only models,
+            else on the right.
+        keep: which of them are real.
+        answers: ids with the end, padded on the right; without columns where there are to be none.
+        answers_keep: which of them are real.
+    """
+
+    prompt: Float[Tensor, "B L D"]
+    keep: Bool[Tensor, "B L"]
+    answers: Int[Tensor, "B A"]
+    answers_keep: Bool[Tensor, "B A"]
+
+
+@dataclass(frozen=True)
+class TurnLosses:
+    """Of every turn, over the tokens of its answer, the end included.
+
+    Attributes:
+        sums: of cross-entropies, float32.
+        counts: of tokens.
+        right: of tokens that were the likeliest.
+    """
+
+    sums: Float[Tensor, " B"]
+    counts: Int[Tensor, " B"]
+    right: Int[Tensor, " B"]
+
+
+class SceneLLM(nn.Module):
+    """See `SceneLLMConfig`.
+
+    Args:
+        config: of both.
+        features: width of the points' features.
+    """
+
+    def __init__(self, config: SceneLLMConfig, features: int) -> None:
+        super().__init__()
+        self.config = config
+        self.llm = build_llm(config.llm)
+        self.connector = Connector(config.connector, features, self.llm.width)
+
+    # From turns to numbers
+
+    def inputs(self, turns: Sequence[Turn], with_answers: bool) -> SceneInputs:
+        """The one way from turns to what the language model is given.
+
+        Raises:
+            ValueError: a turn has no prompt, no answer where one is wanted, more tokens than the model takes, or its
+                scene cannot be used.
+        """
+        prompts = [self._prompt_ids(turn) for turn in turns]
+        answers = [self._answer_ids(turn) if with_answers else [] for turn in turns]
+        for turn, prompt, answer in zip(turns, prompts, answers, strict=True):
+            if len(prompt) + len(answer) > self.llm.max_tokens:
+                raise ValueError(
+                    f"turn {turn.id} about scene {turn.scene} has {len(prompt) + len(answer)} tokens, more than the "
+                    f"{self.llm.max_tokens} that the language model takes: shorten it, or raise `max_tokens`"
+                )
+        ids, keep = _pad(prompts, self._device, left=not self.llm.has_encoder)
+        answer_ids, answers_keep = _pad(answers, self._device, left=False, filling=self.llm.end)
+        words = self.llm.embed(ids.clamp(min=0))
+        scenes = self.connector(self.connector.stack([turn.points for turn in turns]))
+        return SceneInputs(splice(words, ids, scenes), keep, answer_ids, answers_keep)
+
+    def _prompt_ids(self, turn: Turn) -> list[int]:
+        if not turn.prompt.strip():
+            raise ValueError(f"turn {turn.id} about scene {turn.scene} has no text: ask something")
+        llm, layout = self.llm, self.llm.layout
+        before, after = (llm.encode(text, marks=True) for text in layout.opening.split(SCENE_MARK))
+        user, assistant = (llm.encode(text, marks=True) for text in (layout.user, layout.assistant))
+        ids = [*llm.start, *before, *[PLACEHOLDER] * self.connector.num_tokens(len(turn.points)), *after]
+        closing = [] if llm.has_encoder else [llm.end]
+        for number, text in enumerate(turn.history):
+            ids += [*assistant, *llm.encode(text), *closing] if number % 2 else [*user, *llm.encode(text)]
+        ids += [*user, *llm.encode(turn.prompt), *assistant]
+        return [*ids, llm.end] if llm.has_encoder else ids
+
+    def _answer_ids(self, turn: Turn) -> list[int]:
+        if not turn.answer.strip():
+            raise ValueError(f"turn {turn.id} about scene {turn.scene} has no answer to learn from: leave it out")
+        return [*self.llm.encode(turn.answer), self.llm.end]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.connector.parameters()).device
+
+    # What is asked of it
+
+    def logits(self, inputs: SceneInputs) -> Float[Tensor, "B A V"]:
+        """Logits of every token of the answers."""
+        return self.llm.answer_logits(inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep)
+
+    def loss(self, turns: Sequence[Turn]) -> TurnLosses:
+        """Losses of the answers alone, in float32 under autocast too."""
+        inputs = self.inputs(turns, with_answers=True)
+        logits, keep = self.logits(inputs), inputs.answers_keep
+        with without_autocast(logits):
+            each = F.cross_entropy(logits[keep].float(), inputs.answers[keep], reduction="none")
+        rows = keep.nonzero()[:, 0]
+        right = (logits.detach().argmax(dim=-1) == inputs.answers) & keep
+        sums = each.new_zeros(len(turns)).index_add(0, rows, each)
+        return TurnLosses(sums, keep.sum(dim=1), right.sum(dim=1))
+
+    @torch.no_grad()
+    def generate(self, turns: Sequence[Turn], config: GenerationConfig | None = None) -> list[str]:
+        """Answers to turns; their own answers are not looked at. Who shares a batch makes no difference.
+
+        Raises:
+            ValueError: see `inputs`.
+        """
+        if not turns:
+            return []
+        inputs = self.inputs(turns, with_answers=False)
+        ids = self.llm.generate(inputs.prompt, inputs.keep, config or GenerationConfig())
+        return [self.llm.decode(row) for row in ids]
+
+    # What is kept of it
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds: the connector, and of the language model what is trained."""
+        trained = self.llm.trained()
+        return {"connector": self.connector} | ({} if trained is None else {"llm": trained})
+
+    def fit_tokenizer(self, corpus: Iterable[str]) -> None:
+        """Learn the words from prompts and answers, where the language model has words to learn."""
+        self.llm.fit(corpus)
+
+    def assets(self) -> dict[str, str]:
+        """What was learned of words, as text files by name."""
+        asset = self.llm.asset()
+        return {} if asset is None else {TOKENIZER_FILE: asset}
+
+    def load_assets(self, assets: Mapping[str, str]) -> None:
+        """Take back what `assets` gave."""
+        if TOKENIZER_FILE in assets:
+            self.llm.load_asset(assets[TOKENIZER_FILE])
+
+
+def splice(words: Float[Tensor, "B L D"], ids: Int[Tensor, "B L"], scenes: SceneTokens) -> Float[Tensor, "B L D"]:
+    """Put the tokens of each scene where its row has placeholders.
+
+    Raises:
+        ValueError: a row has more or fewer placeholders than its scene has tokens.
+    """
+    places = ids == PLACEHOLDER
+    wanted, found = places.sum(dim=1).tolist(), scenes.keep.sum(dim=1).tolist()
+    for row, (places_count, count) in enumerate(zip(wanted, found, strict=True)):
+        if places_count != count:
+            raise ValueError(
+                f"prompt {row} of {len(ids)} has {places_count} placeholders, but its scene has {count} tokens: put in "
+                "exactly as many as the connector's num_tokens says"
+            )
+    return words.masked_scatter(places[..., None], scenes.x[scenes.keep].to(words))
+
+
+def _pad(
+    rows: Sequence[Sequence[int]], device: torch.device, *, left: bool, filling: int = 0
+) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
+    """Rows of numbers as a rectangle, and which of it are theirs."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), filling)
+    keep = torch.zeros(len(rows), length, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        place = slice(length - len(row), None) if left else slice(0, len(row))
+        ids[number, place], keep[number, place] = torch.tensor(row, dtype=torch.long), True
+    return ids.to(device), keep.to(device)
