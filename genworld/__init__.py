@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genworld.pipelines.embed import Embedder
     from genworld.pipelines.keep import Keep
+    from genworld.pipelines.scene import SceneAssistant
     from genworld.pipelines.stream import Shot
     from genworld.pipelines.video import VideoGenerator
 
-__all__ = ["Embedder", "Keep", "Shot", "VideoGenerator"]
+__all__ = ["Embedder", "Keep", "SceneAssistant", "Shot", "VideoGenerator"]
 
 _HOMES = {
     "Embedder": "genworld.pipelines.embed",
     "Keep": "genworld.pipelines.keep",
+    "SceneAssistant": "genworld.pipelines.scene",
     "Shot": "genworld.pipelines.stream",
     "VideoGenerator": "genworld.pipelines.video",
 }

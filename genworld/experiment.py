@@ -21,7 +21,11 @@ from genworld.data.examples import validation_packs as held_out_examples
 from genworld.data.loader import DataConfig, Loader, ShardData, build_source, clip_infos, validation_packs
 from genworld.data.packing import PackOrder
 from genworld.data.room_views import RoomView, RoomViewsData
+from genworld.data.scene_turns import RoomsData, RoomTurns, Split
+from genworld.data.scene_turns_annotated import AnnotatedData, AnnotatedTurns
 from genworld.data.shards import ShardSource
+from genworld.models.scene_llm import SceneLLM
+from genworld.models.scene_points import ScenePoints
 from genworld.models.vae import (
     CausalVAEConfig,
     DiffusersVAE,
@@ -35,6 +39,7 @@ from genworld.tasks.align import Align, AlignConfig
 from genworld.tasks.align_regions import AlignRegions, AlignRegionsConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import ClipTask, Task
+from genworld.tasks.converse import Converse, ConverseConfig
 from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
 from genworld.train.checkpoint import (
     find_checkpoint,
@@ -48,7 +53,7 @@ from genworld.train.runtime import World, find_world
 from genworld.train.state import Loader as TrainLoader
 from genworld.train.state import TrainResult, changed_keys, check_run
 from genworld.train.trainer import TrainConfig, Trainer
-from genworld.types import Pack, TokenGrid
+from genworld.types import Pack, TokenGrid, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +63,8 @@ VAE_FOLDER = "vae"
 """The frozen VAE of a text-to-video run, in the run's folder, so that sampling needs nothing else."""
 
 
-TaskConfig = AutoencodeConfig | TextToVideoConfig | AlignConfig | AlignRegionsConfig
+TaskConfig = AutoencodeConfig | TextToVideoConfig | AlignConfig | AlignRegionsConfig | ConverseConfig
+AnyTask = ClipTask | AlignRegions | Converse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,7 @@ class Experiment:
 
     name: str
     task: TaskConfig
-    data: DataConfig | RoomViewsData
+    data: DataConfig | RoomViewsData | RoomsData | AnnotatedData
     train: TrainConfig
     seed: int = 0
     run: Path | None = None
@@ -98,7 +104,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 # ---- tasks ----
 
 
-def build_task(experiment: Experiment, begun: bool = False) -> ClipTask | AlignRegions:
+def build_task(experiment: Experiment, begun: bool = False) -> AnyTask:
     """The task with fresh weights, a function of the experiment's seed, and the weights of a frozen VAE.
 
     Args:
@@ -116,6 +122,8 @@ def build_task(experiment: Experiment, begun: bool = False) -> ClipTask | AlignR
         return Align(config)
     if isinstance(config, AlignRegionsConfig):
         return AlignRegions(config)
+    if isinstance(config, ConverseConfig):
+        return Converse(config, SceneLLM(config.model, ScenePoints(config.points).width))
     return TextToVideo(config, _frozen_vae(config, experiment.folder if begun else None))
 
 
@@ -128,7 +136,7 @@ def _frozen_vae(config: TextToVideoConfig, run: Path | None) -> VideoVAE:
 def token_grid(experiment: Experiment) -> TokenGrid:
     """How the experiment's clips become tokens. Builds nothing and loads no weights."""
     config = experiment.task
-    if isinstance(config, AlignRegionsConfig):
+    if isinstance(config, AlignRegionsConfig | ConverseConfig):
         raise ValueError(f"{experiment.name} has task {config.kind!r}, which is not trained on clips")
     if isinstance(config, AlignConfig):
         return TokenGrid(1, config.encoder.video.stride)
@@ -145,7 +153,7 @@ def clip_data(experiment: Experiment) -> DataConfig:
     Raises:
         ValueError: it is none.
     """
-    if isinstance(experiment.data, RoomViewsData):
+    if isinstance(experiment.data, RoomViewsData | RoomsData | AnnotatedData):
         raise ValueError(f"{experiment.name} has data of kind {experiment.data.kind!r}, where clips are needed")
     return experiment.data
 
@@ -265,7 +273,7 @@ class _Feed:
     prepare: Callable[[], None]
 
 
-def _feed(experiment: Experiment, task: ClipTask | AlignRegions, world: World) -> _Feed:
+def _feed(experiment: Experiment, task: AnyTask, world: World) -> _Feed:
     """Examples of the kind that the task takes."""
     data = experiment.data
     if isinstance(task, AlignRegions):
@@ -274,7 +282,39 @@ def _feed(experiment: Experiment, task: ClipTask | AlignRegions, world: World) -
                 f"task {experiment.task.kind!r} is trained on data of kind 'room_views', got {data.kind!r}"
             )
         return _feed_room_views(experiment, task, data, world)
+    if isinstance(task, Converse):
+        return _feed_turns(experiment, task, world)
     return _feed_clips(experiment, task, clip_data(experiment), world)
+
+
+def _feed_turns(experiment: Experiment, task: Converse, world: World) -> _Feed:
+    """Exchanges about scenes, which are lifted beforehand: each process its share."""
+    source, data = open_turns(experiment), experiment.data
+    assert isinstance(data, RoomsData | AnnotatedData)
+    source.prepare(world.rank, world.size)
+    loader = ExampleLoader.for_rank(source, data, experiment.seed, world.rank, world.size)
+    held_out: list[Pack[Turn]] = []
+    if data.validation and _looks_at_held_out(experiment):
+        held_out = held_out_examples(open_turns(experiment, "validation"), data, experiment.seed)
+    return _Feed(loader, held_out, lambda: task.prepare(source))
+
+
+def open_turns(experiment: Experiment, split: Split = "train") -> RoomTurns | AnnotatedTurns:
+    """The exchanges about scenes of one split.
+
+    Raises:
+        ValueError: the experiment is not about them, or nothing is held out and that is asked for.
+    """
+    task, data = experiment.task, experiment.data
+    if not isinstance(task, ConverseConfig) or not isinstance(data, RoomsData | AnnotatedData):
+        raise ValueError(
+            f"task 'converse' is trained on data of kind 'rooms' or 'annotated', got task {task.kind!r} with data of "
+            f"kind {data.kind!r}"
+        )
+    points = ScenePoints(task.points)
+    if isinstance(data, RoomsData):
+        return RoomTurns(data, points, split, experiment.seed)
+    return AnnotatedTurns(data, points, split, experiment.seed)
 
 
 def _feed_room_views(experiment: Experiment, task: AlignRegions, data: RoomViewsData, world: World) -> _Feed:
@@ -389,7 +429,7 @@ def _keep_vae(experiment: Experiment, task: TextToVideo) -> None:
         task.vae.network.save_pretrained(experiment.folder / VAE_FOLDER)
 
 
-def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment, ClipTask | AlignRegions]:
+def load_run(run: Path, device: torch.device | str = "cpu") -> tuple[Experiment, AnyTask]:
     """The experiment of a run and its task with the averaged weights of the newest whole checkpoint.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from genworld.data.scene_prompts import CAPTION_PROMPTS, ground_prompt
 from genworld.data.scene_turns_rooms import TELLERS, Exchange, box_of, exchange_of
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.random import seed_of
-from genworld.types import Scene, Turn
+from genworld.types import Scene, SceneBox, Turn
 from genworld.world.rooms.floor import FloorConfig
 from genworld.world.rooms.language import Facts, questions
 from genworld.world.rooms.language.captions import caption

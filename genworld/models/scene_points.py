@@ -80,7 +80,8 @@ class ScenePoints:
     @property
     def width(self) -> int:
         """Of the features."""
-        return build_image_encoder(self.config.encoder).width
+        with torch.device("cpu"):  # its weights are read, also where nothing else is given any
+            return build_image_encoder(self.config.encoder).width
 
     def lift(self, key: str, scene: Callable[[], Scene]) -> LiftedScene:
         """The points of a scene, from its file if there is one.

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 import torch
 
 from genworld.data.room_views import RoomViewsData
+from genworld.data.scene_turns import RoomsData
+from genworld.data.scene_turns_annotated import AnnotatedData
 from genworld.data.shapes import IMAGE_FPS, ShapeConfig
 from genworld.experiment import Experiment, describe_vae, token_grid
+from genworld.models.scene_llm import SceneLLM
+from genworld.models.scene_points import ScenePoints
 from genworld.models.vae import VideoVAE, build_vae, flops_per_pixel
 from genworld.tasks.align import Align, AlignConfig
 from genworld.tasks.align_regions import AlignRegions, AlignRegionsConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
-from genworld.tasks.text_to_video import TextToVideo
+from genworld.tasks.converse import Converse, ConverseConfig
+from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
 from genworld.types import ClipShape, TokenGrid
 
 TEXT_TOKENS = 32
@@ -42,6 +47,8 @@ def describe(experiment: Experiment) -> str:
     """
     if isinstance(experiment.task, AlignRegionsConfig) or isinstance(experiment.data, RoomViewsData):
         return _describe_regions(experiment)
+    if isinstance(experiment.task, ConverseConfig) or isinstance(experiment.data, RoomsData | AnnotatedData):
+        return _describe_turns(experiment)
     grid = token_grid(experiment)
     experiment.data.packing.check(grid)
     with torch.device("meta"):
@@ -61,6 +68,25 @@ def describe(experiment: Experiment) -> str:
     lines.append(f"  {packing.packs_per_step} pack(s) per step of up to {packing.tokens_per_pack:,} tokens")
     budget = packing.tokens_per_pack, packing.packs_per_step
     lines += [_line(task, grid, shape, budget, trained) for shape in shapes]
+    return "\n".join(lines)
+
+
+def _describe_turns(experiment: Experiment) -> str:
+    config = experiment.task
+    if not isinstance(config, ConverseConfig) or not isinstance(experiment.data, RoomsData | AnnotatedData):
+        raise ValueError(f"task {config.kind!r} is not trained on data of kind {experiment.data.kind!r}")
+    with torch.device("meta"):
+        task = Converse(config, SceneLLM(config.model, ScenePoints(config.points).width))
+    lines = [f"{experiment.name}: task {config.kind}, run folder {experiment.folder}"]
+    for name, network in task.networks().items():
+        lines.append(f"  {name:<14} {sum(parameter.numel() for parameter in network.parameters()):>14,} parameters")
+    batch, scene = experiment.data.batch, task.model.connector.num_tokens(config.points.max_points)
+    # Forward and backward take six operations per weight and token (Kaplan et al. 2020, table 1).
+    flops = 6.0 * batch * (scene + TEXT_TOKENS) * sum(parameter.numel() for parameter in task.model.llm.parameters())
+    lines.append(
+        f"  {batch} turns per step, each with {scene} tokens of its scene: {flops / 1e12:.3g} TFLOP a step in the "
+        "language model"
+    )
     return "\n".join(lines)
 
 
@@ -128,5 +154,5 @@ def _build(experiment: Experiment) -> Task:
         return Autoencode(config)
     if isinstance(config, AlignConfig):
         return Align(config)
-    assert not isinstance(config, AlignRegionsConfig), "described by itself"
+    assert isinstance(config, TextToVideoConfig), "the others are described by themselves"
     return TextToVideo(config, build_vae(describe_vae(config.vae)))

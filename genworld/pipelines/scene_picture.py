@@ -1,0 +1,90 @@
+"""A picture of an answer: the scene from above, and the view that shows best what the answer names."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from genworld.data.scene_picture import draw_scene
+from genworld.ops.geometry import project
+from genworld.ops.pictures import to_uint8
+from genworld.types import Scene, SceneBox, View
+
+_VIEWS = 12
+_NEAR = 0.05  # metres: what is nearer to a camera is not drawn
+_EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if (a ^ b).bit_count() == 1]
+
+
+def draw_answer(scene: Scene, boxes: Sequence[SceneBox], path: Path, num_views: int = _VIEWS) -> Path:
+    """Write the scene from above and from the side with the boxes, and below it the view that shows most of them.
+
+    Args:
+        scene: with views.
+        boxes: that the answer names; where there are none, the middle view is shown.
+        path: of the picture; its folder is made.
+        num_views: views that are looked at, spread evenly.
+    """
+    chosen = torch.linspace(0, scene.num_views - 1, min(num_views, scene.num_views)).round().long().unique().tolist()
+    views = [scene.view(index) for index in chosen]
+    with TemporaryDirectory() as folder:
+        drawn = draw_scene(replace(scene, boxes=tuple(boxes)), views, Path(folder) / "above.png")
+        above = Image.open(drawn).convert("RGB")
+    aligned = [scene.aligned_view(index) for index in chosen]
+    shown = max(aligned, key=lambda view: _shown(view, boxes)) if boxes else aligned[len(aligned) // 2]
+    view = _with_boxes(shown, boxes, above.width // 2)
+    page = Image.new("RGB", (above.width, above.height + view.height), "white")
+    page.paste(above, (0, 0))
+    page.paste(view, ((above.width - view.width) // 2, above.height))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.save(path)
+    return path
+
+
+def _corners(box: SceneBox) -> Float[Tensor, "8 3"]:
+    ends = torch.stack([box.lower, box.upper])
+    return torch.stack([ends[list(pick), torch.arange(3)] for pick in itertools.product((0, 1), repeat=3)])
+
+
+def _project(view: View, points: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor]:
+    pixels, depth = project(points.double()[None], view.world_from_camera.double()[None], view.intrinsics.double())
+    return pixels[0], depth[0]
+
+
+def _shown(view: View, boxes: Sequence[SceneBox]) -> float:
+    """How well a view shows boxes: the middles that are in it and not hidden, the nearer to its own middle the more."""
+    height, width = view.pixels.shape[1:]
+    total = 0.0
+    for box in boxes:
+        pixels, depth = _project(view, box.centre[None])
+        (x, y), away = pixels[0].tolist(), float(depth[0])
+        if away < _NEAR or not (0 <= x < width and 0 <= y < height):
+            continue
+        met = None if view.depth is None else float(view.depth[int(y), int(x)])
+        hidden = met is not None and 0 < met < away - float(box.size.norm()) / 2
+        central = 1 - max(abs(x / width - 0.5), abs(y / height - 0.5))
+        total += central * (0.1 if hidden else 1.0)
+    return total
+
+
+def _with_boxes(view: View, boxes: Sequence[SceneBox], width: int) -> Image.Image:
+    picture = Image.fromarray(to_uint8(view.pixels[:, None])[0].numpy())
+    scale = width / picture.width
+    picture = picture.resize((width, round(picture.height * scale)), Image.Resampling.BILINEAR)
+    pen = ImageDraw.Draw(picture)
+    for box in boxes:
+        pixels, depth = _project(view, _corners(box))
+        places = (pixels * scale).tolist()
+        if float(depth.min()) < _NEAR:
+            continue  # it reaches behind the camera: its edges have no ends in the picture
+        for a, b in _EDGES:
+            pen.line((*places[a], *places[b]), fill=(255, 40, 40), width=2)
+        pen.text(tuple(places[-1]), box.label, fill=(255, 40, 40))
+    return picture

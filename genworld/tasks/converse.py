@@ -1,0 +1,124 @@
+"""Conversation about scenes: a language model that sees points learns to answer, describe, plan and point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from genworld.data.examples import ExampleSource
+from genworld.models.llm import GenerationConfig
+from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
+from genworld.models.scene_points import ScenePointsConfig
+from genworld.ops.lifted import seen_from_above
+from genworld.ops.pictures import write_sheet
+from genworld.tasks.base import ExampleTask, TaskOutput
+from genworld.types import Pack, Turn
+
+_SHOWN, _COLUMNS, _SIDE = 16, 4, 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConverseConfig:
+    """What is trained, and on which view of scenes.
+
+    Attributes:
+        points: how scenes become points.
+        model: connector and language model.
+        stage: "align" trains the connector and leaves the language model as it is (the first stage of 3D-LLM and of
+            BLIP-2); "instruct" trains all that the model's config says.
+        corpus: turns that the tokenizer is fitted to, where the language model has one of its own.
+        max_tokens: longest answer, in tokens.
+    """
+
+    kind: Literal["converse"] = "converse"
+    points: ScenePointsConfig = field(default_factory=ScenePointsConfig)
+    model: SceneLLMConfig = field(default_factory=SceneLLMConfig)
+    stage: Literal["align", "instruct"] = "instruct"
+    corpus: int = 4096
+    max_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        if self.corpus < 1 or self.max_tokens < 1:
+            raise ValueError(f"corpus and max_tokens must be at least 1, got {self.corpus} and {self.max_tokens}")
+
+
+class TurnSource(ExampleSource[Turn], Protocol):
+    """Turns, and what is said in some of them."""
+
+    def texts(self, num: int) -> list[str]:
+        """What is said in `num` turns."""
+        ...
+
+
+class Converse(ExampleTask[Turn]):
+    """Trains a `SceneLLM` on turns. Every answer counts the same, long or short: a caption does not outweigh a word.
+
+    Args:
+        config: says what is trained.
+        model: what is.
+    """
+
+    def __init__(self, config: ConverseConfig, model: SceneLLM) -> None:
+        super().__init__()
+        self.config, self.model = config, model
+        if config.stage == "align":
+            model.llm.requires_grad_(requires_grad=False)
+
+    def units(self, pack: Pack[Turn]) -> int:
+        """Answers."""
+        return len(pack)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Connector and language model."""
+        return self.model.networks()
+
+    def forward(self, pack: Pack[Turn], seed: int, step: int) -> TaskOutput:
+        """The sum over answers of the mean loss of their tokens.
+
+        By kind, `loss/KIND` is the mean over tokens, and `whole/KIND` the part of answers whose every token was the
+        likeliest after the right ones before it.
+        """
+        found = self.model.loss(pack.samples)
+        logs: dict[str, Tensor] = {}
+        units: dict[str, int] = {}
+        for kind in sorted({turn.kind for turn in pack}):
+            of_it = torch.tensor([turn.kind == kind for turn in pack], device=found.sums.device)
+            logs[f"loss/{kind}"] = found.sums.detach()[of_it].sum()
+            units[f"loss/{kind}"] = int(found.counts[of_it].sum())
+            logs[f"whole/{kind}"] = (found.right == found.counts)[of_it].sum().float()
+            units[f"whole/{kind}"] = int(of_it.sum())
+        return TaskOutput((found.sums / found.counts).sum(), logs, units)
+
+    def answer(self, turns: Sequence[Turn], batch: int = 16) -> list[str]:
+        """Answers to turns, greedily; how many go through the model at once changes nothing."""
+        how = GenerationConfig(max_tokens=self.config.max_tokens)
+        parts = (turns[start : start + batch] for start in range(0, len(turns), batch))
+        return [text for part in parts for text in self.model.generate(part, how)]
+
+    def prepare(self, source: ExampleSource[Turn]) -> None:
+        """Fit the tokenizer of a language model that has its own."""
+        assert hasattr(source, "texts"), "turns come from a TurnSource"
+        self.model.fit_tokenizer(source.texts(self.config.corpus))
+
+    def assets(self) -> dict[str, str]:
+        """The tokenizer."""
+        return self.model.assets()
+
+    def load_assets(self, assets: Mapping[str, str]) -> None:
+        """Take it back."""
+        self.model.load_assets(assets)
+
+    def preview(self, packs: Sequence[Pack[Turn]], folder: Path, seed: int) -> list[Path]:
+        """Some held-out turns beside their scenes from above: what was asked, what was said, and what is true."""
+        turns = [turn for pack in packs for turn in pack][:_SHOWN]
+        answers = self.answer(turns)
+        views = [seen_from_above(t.points.points.cpu(), t.points.colours.cpu(), _SIDE)[:, None] for t in turns]
+        lines = [f"{t.prompt} | said: {said} | true: {t.answer}" for t, said in zip(turns, answers, strict=True)]
+        page = folder / "answers.md"
+        page.write_text("".join(f"- {turn.kind}: {line}\n" for turn, line in zip(turns, lines, strict=True)))
+        return [write_sheet(folder / "answers.png", views, lines, columns=_COLUMNS), page]

@@ -1,0 +1,90 @@
+"""Ask about a scene.
+
+    python tools/ask.py --run runs/scene_world --scene FOLDER "How many chairs are there?"
+    python tools/ask.py --run runs/scene_world --scene 7001 --do ground "the red chair" --out chair.png
+    python tools/ask.py --run runs/scene_world --scene ROOM --situation "I am beside the sofa." "What is behind me?"
+    python tools/ask.py --run runs/scene_world --scene 7001 --do caption
+
+FOLDER holds a scene (see docs/scenes.md); a number is the seed of one of the world's floors. Prints the answer, and the
+boxes that it names in metres. With --out, a picture: the scene from above and from the side, and one view, with these
+boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genworld.ops.lifted import LiftedScene
+    from genworld.pipelines.scene import SceneAssistant
+    from genworld.types import Scene, SceneBox
+
+SIZE = (96, 96)
+
+
+def main() -> int:
+    """Parse the command line, answer, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="a run of train.py with task converse")
+    parser.add_argument("--scene", required=True, help="a folder with a scene, or the seed of a floor")
+    parser.add_argument("--name", help="which scene of the folder; the first by default")
+    parser.add_argument("--do", choices=("ask", "caption", "plan", "ground"), default="ask", help="what (ask)")
+    parser.add_argument("--situation", default="", help="where you are, in words")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="also draw the scene with the boxes of the answer")
+    parser.add_argument("text", nargs="?", default="", help="question, goal or phrase")
+    args = parser.parse_args()
+    if args.do != "caption" and not args.text.strip():
+        raise ValueError(f"--do {args.do} needs a text: a question, a goal or a phrase")
+
+    from genworld.pipelines.scene import SceneAssistant
+    from genworld.pipelines.scene_picture import draw_answer
+
+    scene = read_scene(args.scene, args.name)
+    assistant = SceneAssistant.from_pretrained(args.run)
+    lifted = assistant.lift(scene)
+    answer, boxes = reply(assistant, lifted, args)
+    print(answer)
+    for box in boxes:
+        low, high = (", ".join(f"{x:.2f}" for x in corner.tolist()) for corner in (box.lower, box.upper))
+        print(f"  box {box.id}: from ({low}) to ({high}) m")
+    if args.out:
+        print(f"wrote {draw_answer(scene, boxes, args.out)}")
+    return 0
+
+
+def read_scene(name: str, which: str | None) -> Scene:
+    """A scene from a folder, or a floor from its seed."""
+    if name.isdecimal() and not Path(name).exists():
+        from genworld.world.rooms import sample_floor
+
+        return sample_floor(int(name)).scene(SIZE)
+    from genworld.data.scenes import open_scenes
+
+    source = open_scenes(Path(name))
+    return source.read(which or source.names[0])
+
+
+def reply(assistant: SceneAssistant, scene: LiftedScene, args: argparse.Namespace) -> tuple[str, list[SceneBox]]:
+    """What is answered, and the boxes that it names."""
+    from genworld.pipelines.scene import boxes_named
+
+    if args.do == "ground":
+        boxes = assistant.ground(scene, args.text)
+        return ("found" if boxes else "not found"), boxes
+    if args.do == "plan":
+        steps = assistant.plan(scene, args.text, args.situation)
+        answer = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+    elif args.do == "caption":
+        answer = assistant.caption(scene)
+    else:
+        answer = assistant.ask(scene, args.text, args.situation or None)
+    return answer, boxes_named(scene, answer)
+
+
+if __name__ == "__main__":
+    from genworld.pipelines.command import run_command
+
+    sys.exit(run_command(main))
