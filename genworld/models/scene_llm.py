@@ -97,8 +97,15 @@ class SceneLLM(nn.Module):
         ids, keep = _pad(prompts, self._device, left=not self.llm.has_encoder)
         answer_ids, answers_keep = _pad(answers, self._device, left=False, filling=self.llm.end)
         words = self.llm.embed(ids.clamp(min=0))
-        scenes = self.connector(self.connector.stack([turn.points for turn in turns]))
-        return SceneInputs(splice(words, ids, scenes), keep, answer_ids, answers_keep)
+        return SceneInputs(splice(words, ids, self._scenes(turns)), keep, answer_ids, answers_keep)
+
+    def _scenes(self, turns: Sequence[Turn]) -> SceneTokens:
+        """Tokens of the scene of each turn; turns that share the tensors of a scene share the work."""
+        distinct = {id(turn.points.features): turn.points for turn in turns}
+        scenes = self.connector(self.connector.stack(list(distinct.values())))
+        numbers = {key: number for number, key in enumerate(distinct)}
+        rows = torch.tensor([numbers[id(turn.points.features)] for turn in turns], device=scenes.x.device)
+        return SceneTokens(scenes.x[rows], scenes.keep[rows])
 
     def _prompt_ids(self, turn: Turn) -> list[int]:
         if not turn.prompt.strip():

@@ -1,0 +1,248 @@
+"""Turns about scenes: functions of (seed, position), true to the scene, cheap, and complete about what is left out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_rooms import points_config, room_turns, rooms_data
+
+from genworld.data import scene_turns_annotated
+from genworld.data.examples import ExampleLoader
+from genworld.data.scene_prompts import Standing, situated_prompt
+from genworld.data.scene_turns import RoomTurns
+from genworld.data.scene_turns_annotated import AnnotatedData, AnnotatedTurns, AnnotationFile
+from genworld.data.scene_turns_rooms import TELLERS
+from genworld.eval.grounding import box_iou, corners_of
+from genworld.models.scene_points import ScenePoints
+from genworld.types import Scene
+from genworld.world.rooms import sample_floor
+from genworld.world.rooms.floor import FloorConfig
+from genworld.world.rooms.store import FloorStore, load_floor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rooms")
+    room_turns(folder).prepare()
+    return folder
+
+
+def test_a_floor_comes_back_from_its_file(tmp_path: Path) -> None:
+    store = FloorStore(tmp_path, FloorConfig(max_rooms=3))
+    drawn, kept = store(5), store(5)
+    fresh = sample_floor(5, FloorConfig(max_rooms=3))
+    for floor in (drawn, kept):
+        assert floor.things == fresh.things
+        assert (floor.room_names, floor.view_rooms, floor.plan.doors) == (
+            fresh.room_names,
+            fresh.view_rooms,
+            fresh.plan.doors,
+        )
+        assert (floor.ground.free == fresh.ground.free).all()
+        assert (floor.pixels == fresh.pixels).all()
+        torch.testing.assert_close(floor.render([0], (16, 16)), fresh.render([0], (16, 16)), rtol=0, atol=0)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="expected 'genworld floor 1'"):
+        load_floor(tmp_path / "other.safetensors")
+
+
+def test_a_turn_is_a_function_of_seed_and_position(folder: Path) -> None:
+    one, other = room_turns(folder), room_turns(folder)
+    other.read(1, 77)  # what was read before does not matter
+    for position in range(30):
+        first, again = one.read(position % 2, position), other.read(position % 2, position)
+        assert replace(first, points=again.points) == again
+        assert torch.equal(first.points.features, again.points.features)
+    assert any(one.read(0, p).prompt != room_turns(folder, seed=1).read(0, p).prompt for p in range(5))
+
+
+def test_every_kind_is_told_and_weights_are_kept(folder: Path) -> None:
+    source = room_turns(folder)
+    assert {source.read(p % 2, p).kind for p in range(400)} == set(TELLERS)
+    only = room_turns(folder, weights={"count": 3.0, "ground": 1.0, "plan": 0.0})
+    counts = Counter(only.read(p % 2, p).kind for p in range(400))
+    assert set(counts) == {"count", "ground"}
+    assert counts["count"] > counts["ground"]
+
+
+def test_boxes_of_answers_are_the_boxes_of_things(folder: Path) -> None:
+    exam = room_turns(folder, "validation").exam(3)
+    assert len({turn.id for turn in exam.turns}) == len(exam.turns) == len(exam.questions)
+    assert {turn.kind for turn in exam.turns} >= {"existence", "count", "situated", "ground", "caption"}
+    assert exam.boxes
+    for turn in exam.turns:
+        if turn.kind == "ground":
+            (box,) = exam.scenes[turn.scene].boxes_in(turn.answer)
+            assert float(box_iou(box[None], corners_of(exam.boxes[turn.id])[None])) > 0.6
+
+
+def test_situations_are_told_in_words_and_tokens(folder: Path) -> None:
+    source = room_turns(folder, weights={"situated": 1.0})
+    turn = source.read(0, 3)
+    assert turn.prompt.startswith("I am standing")
+    assert turn.prompt.count("<loc") == 6
+    scene = source.lifted(0)
+    with pytest.raises(ValueError, match="no text"):
+        situated_prompt(scene, "  ")
+    with pytest.raises(ValueError, match="two or three finite numbers"):
+        situated_prompt(scene, "Where?", Standing("here", (float("nan"), 0.0)))
+
+
+def test_turns_in_a_row_share_a_scene_and_held_out_floors_are_others(folder: Path) -> None:
+    source = room_turns(folder, in_a_row=4)
+    (pack,) = next(ExampleLoader.for_rank(source, source.data, 0, 0, 1).steps())
+    assert len({id(turn.points.features) for turn in pack}) == 1
+    assert not set(source.seeds) & set(room_turns(folder, "validation").seeds)
+
+
+def test_points_come_back_from_their_file_and_keep_what_is_small(folder: Path) -> None:
+    source = room_turns(folder)
+    kept = source.lifted(0)
+    fresh = ScenePoints(points_config())(source.facts(0).floor.scene(source.data.size))
+    assert len(kept.points) == 64
+    for name in ("features", "points", "colours", "voxels"):
+        assert torch.equal(getattr(kept.points, name), getattr(fresh.points, name)), name
+    assert kept.codec == fresh.codec
+
+
+def test_training_does_not_wait_for_turns(folder: Path) -> None:
+    source = room_turns(folder)
+    for position in range(20):
+        source.read(position % 2, position)
+    begin = time.process_time()
+    for position in range(200):
+        source.read(position // 8 % 2, position)
+    assert 200 / (time.process_time() - begin) > 200  # turns per cpu-second; about ten times as many on an idle core
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": {"cuont": 1.0}}, "there is no kind 'cuont'"),
+        ({"weights": {"count": 0.0}}, "one of them positive"),
+        ({"floors": 0}, "must be positive"),
+        ({"held_out": 0, "validation": 2}, "set held_out"),
+    ],
+)
+def test_rooms_that_cannot_be(tmp_path: Path, settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rooms_data(tmp_path, **settings)
+
+
+def test_nothing_held_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="held_out is 0"):
+        room_turns(tmp_path, "validation", held_out=0)
+
+
+# Annotation files
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Two scenes, one of which shows nothing."""
+
+    scenes: dict[str, Scene]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.scenes)
+
+    def read(self, name: str) -> Scene:
+        return self.scenes[name]
+
+
+@pytest.fixture
+def annotated(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    floor = room_turns(folder).facts(0).floor
+    whole = replace(floor.scene((32, 32)), name="whole")
+    dark = replace(
+        whole, name="dark", views=[replace(view, depth=torch.zeros_like(view.depth)) for view in whole.views[:2]]
+    )
+    scenes = {"whole": whole, "dark": replace(dark, points=None), "empty": Scene("empty")}
+    monkeypatch.setattr(scene_turns_annotated, "open_scenes", lambda path: Folder(scenes))
+    qa = [
+        {"question_id": f"q{i}", "scene_id": scene, "question": text, "answers": answers}
+        for i, (scene, text, answers) in enumerate(
+            [
+                ("whole", "How many doors are there?", ["2", "two"]),
+                ("dark", "What is here?", ["a bed"]),
+                ("empty", "What is here?", ["a bed"]),
+                ("nowhere", "What is here?", ["a bed"]),
+            ]
+        )
+    ]
+    qa += [{"question_id": "q8", "scene_id": "whole", "question": "What is this?"}]
+    qa += [{"question_id": "q9", "scene_id": "whole", "question": " ", "answers": ["a bed"]}]
+    (tmp_path / "qa.json").write_text(json.dumps(qa))
+    refer = [
+        {"scene_id": "whole", "object_id": str(i), "object_name": "thing", "ann_id": "0", "description": f"thing {i}"}
+        for i in (0, 1, 999)
+    ]
+    (tmp_path / "refer.json").write_text(json.dumps(refer))
+    return tmp_path
+
+
+def files(folder: Path) -> AnnotatedData:
+    both = [AnnotationFile(format="scanqa", path=folder / "qa.json")]
+    both += [AnnotationFile(format="scanrefer", path=folder / "refer.json")]
+    return AnnotatedData(scenes=folder, files=both, held_out=both[:1], batch=4, validation=1)
+
+
+def test_annotations_become_turns_and_the_rest_is_counted(annotated: Path) -> None:
+    source = AnnotatedTurns(files(annotated), ScenePoints(points_config()))
+    turns = [source.read(index, index) for index in range(len(source))]
+    assert Counter(turn.kind for turn in turns) == {"number": 1, "ground": 2, "describe": 2}
+    assert {turn.answer for turn in (source.read(0, p) for p in range(40))} == {"2", "two"}
+    reasons = Counter(item.reason.split(":")[0] for item in source.skipped)
+    assert reasons == {
+        "its scene cannot be lifted": 2,
+        "its scene is not in the folder": 1,
+        "it has no answer": 1,
+        "it has no question": 1,
+        "its object has no box in the scene": 1,
+    }
+    exam = source.exam()
+    assert {question.id for question in exam.questions} == {turn.id for turn in turns}
+    assert len(exam.boxes) == 2
+
+
+def test_not_one_annotation_is_left(annotated: Path) -> None:
+    (annotated / "qa.json").write_text(
+        json.dumps([{"question_id": "q", "scene_id": "nowhere", "question": "What?", "answers": ["a"]}])
+    )
+    data = replace(files(annotated), files=files(annotated).held_out)
+    with pytest.raises(ValueError, match="not one question"):
+        AnnotatedTurns(data, ScenePoints(points_config()))
+
+
+def test_sqa3d_places_are_told_from_the_middle(annotated: Path) -> None:
+    asked = {"question_id": 1, "scene_id": "whole", "question": "What is behind me?", "situation": "I sit."}
+    (annotated / "q.json").write_text(json.dumps({"questions": [{**asked, "alternative_situation": []}]}))
+    note = {
+        "question_id": 1,
+        "answers": [{"answer": "bed"}],
+        "position": {"x": 0, "y": 0, "z": 0},
+        "rotation": {"_x": 0, "_y": 0, "_z": 0, "_w": 1},
+    }
+    (annotated / "a.json").write_text(json.dumps({"annotations": [note]}))
+    file = AnnotationFile(format="sqa3d", path=annotated / "q.json", answers=annotated / "a.json")
+    source = AnnotatedTurns(replace(files(annotated), files=[file]), ScenePoints(points_config()))
+    turn = source.read(0, 0)
+    assert turn.prompt.startswith("I sit. <loc")
+    assert turn.prompt.endswith("What is behind me?")
+    assert "<loc128>" in turn.prompt  # the middle of 256 cells
+
+
+def test_rooms_of_two_sources_differ_by_the_seed_alone(folder: Path) -> None:
+    assert isinstance(room_turns(folder), RoomTurns)
+    texts = room_turns(folder).texts(20)
+    assert texts == room_turns(folder).texts(20)
+    assert texts != room_turns(folder, seed=9).texts(20)
