@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -40,6 +42,8 @@ class ScenePointsConfig:
         max_points: at most so many are kept, which cover the scene (see `covering_points`).
         colour_weight: metres that a step from black to white is worth when points are chosen: what differs from its
             surroundings keeps its points.
+        lifted: False keeps the patches of views as they are, spread evenly over all views and without places: what is
+            left without lifting, to measure what it is worth. The lifter then only says where location tokens are.
         max_views: only so many views, which show most of the scene together; None for all.
         cells: location tokens along each axis.
         cache: folder in which points are kept; None lifts a scene every time.
@@ -49,6 +53,7 @@ class ScenePointsConfig:
     lifter: LifterConfig = field(default_factory=lambda: DirectLifterConfig(voxel=0.1))
     max_points: int = 1024
     colour_weight: float = 2.0
+    lifted: bool = True
     max_views: int | None = None
     cells: int = 256
     cache: Path | None = None
@@ -112,10 +117,27 @@ class ScenePoints:
             cloud = self.lifter.lift(scene, self.features)
         except ValueError as error:
             raise ValueError(f"scene {scene.name!r}: {error}") from None
-        return self._chosen(scene.name, cloud)
-
-    def _chosen(self, name: str, cloud: FeatureCloud) -> LiftedScene:
         codec = replace(cloud.codec, cells=self.config.cells)
+        if not self.config.lifted:
+            return LiftedScene(scene.name, self._patches(scene), codec)
+        return self._chosen(scene.name, cloud, codec)
+
+    def _patches(self, scene: Scene) -> PointSet:
+        """Patches of all views, all at one place."""
+        rows, colours = [], []
+        for index in range(scene.num_views):
+            view = scene.view(index)
+            table = self.features(index, view)
+            grid = F.adaptive_avg_pool2d(view.pixels, table.index.shape)
+            seen = table.index.flatten() >= 0
+            rows.append(table.rows[table.index.flatten()[seen]])
+            colours.append((rearrange(grid, "c r w -> (r w) c")[seen] + 1) / 2)
+        features, tints = torch.cat(rows).half().float(), torch.cat(colours).half().float()
+        kept = torch.linspace(0, len(features) - 1, min(len(features), self.config.max_points)).round().long()
+        nowhere = torch.zeros(len(kept), 3)
+        return PointSet(features[kept], nowhere, tints[kept], nowhere.long())
+
+    def _chosen(self, name: str, cloud: FeatureCloud, codec: SceneCodec) -> LiftedScene:
         kept = covering_points(
             torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1), self.config.max_points
         )

@@ -19,7 +19,7 @@ from genworld.eval.qa import BlindGuesses, Report, Scorer, gather_answers
 from genworld.experiment import load_run, open_turns
 from genworld.tasks.converse import Converse
 from genworld.train.runtime import find_world
-from genworld.types import PointSet, Turn
+from genworld.types import Pack, PointSet, Turn
 from genworld.world.rooms.language import questions
 from genworld.world.rooms.language.blind import Blind, blind_accuracy
 
@@ -107,8 +107,8 @@ def evaluate_scenes(run: Path, each: int = 4, floors: int | None = None, batch: 
 
 def _answers(task: Converse, turns: Sequence[Turn], batch: int) -> list[tuple[str, str]]:
     device = next(task.parameters()).device
-    moved = [turn.map(lambda x: x.to(device)) for turn in turns]
-    return list(zip((turn.id for turn in turns), task.answer(moved, batch), strict=True))
+    moved = Pack(tuple(turns)).to(device)
+    return list(zip((turn.id for turn in turns), task.answer(moved.samples, batch), strict=True))
 
 
 def _elsewhere(turn: Turn, exam: Exam) -> Turn:

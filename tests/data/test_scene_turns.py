@@ -113,6 +113,18 @@ def test_points_come_back_from_their_file_and_keep_what_is_small(folder: Path) -
     assert kept.codec == fresh.codec
 
 
+def test_without_lifting_patches_have_no_places(folder: Path) -> None:
+    source = room_turns(folder)
+    scene = source.facts(0).floor.scene(source.data.size)
+    placed, flat = (ScenePoints(replace(points_config(), lifted=lifted))(scene) for lifted in (True, False))
+    assert flat.codec == placed.codec
+    assert len(flat.points) == 64
+    assert not flat.points.points.any()
+    assert not flat.points.voxels.any()
+    assert flat.points.features.shape == placed.points.features.shape
+    assert len(flat.points.features.unique(dim=0)) > 32
+
+
 def test_training_does_not_wait_for_turns(folder: Path) -> None:
     source = room_turns(folder)
     for position in range(20):
