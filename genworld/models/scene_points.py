@@ -128,7 +128,8 @@ class ScenePoints:
         for index in range(scene.num_views):
             view = scene.view(index)
             table = self.features(index, view)
-            grid = F.adaptive_avg_pool2d(view.pixels, table.index.shape)
+            high, wide = table.index.shape
+            grid = F.adaptive_avg_pool2d(view.pixels, (high, wide))
             seen = table.index.flatten() >= 0
             rows.append(table.rows[table.index.flatten()[seen]])
             colours.append((rearrange(grid, "c r w -> (r w) c")[seen] + 1) / 2)
