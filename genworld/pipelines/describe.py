@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from genworld.data.room_views import RoomViewsData
 from genworld.data.scene_turns import RoomsData
@@ -94,11 +95,16 @@ def _describe_regions(experiment: Experiment) -> str:
     if not isinstance(experiment.task, AlignRegionsConfig) or not isinstance(experiment.data, RoomViewsData):
         raise ValueError(f"task {experiment.task.kind!r} is not trained on data of kind {experiment.data.kind!r}")
     with torch.device("meta"):
-        networks = AlignRegions(experiment.task).networks()
+        task = AlignRegions(experiment.task)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            task.encoder.embed_cells(torch.empty(experiment.data.batch, 3, *experiment.data.size))
+    networks = task.networks()
     lines = [f"{experiment.name}: task {experiment.task.kind}, run folder {experiment.folder}"]
     for name, network in networks.items():
         lines.append(f"  {name:<14} {sum(parameter.numel() for parameter in network.parameters()):>14,} parameters")
-    return "\n".join([*lines, f"  {experiment.data.batch} views per step"])
+    # The backward pass takes twice as many operations as the forward pass; phrases are few and short.
+    flops = 3.0 * counter.get_total_flops()
+    return "\n".join([*lines, f"  {experiment.data.batch} views per step, {flops / 1e12:.3g} TFLOP"])
 
 
 def _line(task: Task, grid: TokenGrid, shape: ClipShape | None, budget: tuple[int, int], trained: int) -> str:
