@@ -222,6 +222,34 @@ def test_a_server_that_fails_is_given_up(server: Server, tmp_path: Path) -> None
         generate(settings, Scenes(Rooms()), client(server, retries=0), tmp_path, progress=False)
 
 
+def test_a_wrong_key_ends_the_run(server: Server, tmp_path: Path) -> None:
+    server.script = [said(GOOD), (401, {}, b"bad key")]
+    with pytest.raises(ValueError, match="status 401"):
+        generate(QA, Scenes(Rooms()), client(server, concurrency=1), tmp_path, progress=False)
+    assert generate(QA, Scenes(Rooms()), client(server), tmp_path, progress=False)["jobs_done"] == 6
+
+
+def test_a_silent_server_is_not_waited_for(server: Server) -> None:
+    hold = threading.Event()
+    server.usual = lambda _: (hold.wait(3.0), said(GOOD))[1]
+    config = OpenAIConfig(url=server.url, model="m", timeout=0.1, retries=0)
+    with pytest.raises(ChatError, match="no answer after 1 tries"):
+        OpenAIChat(config).reply(request())
+    hold.set()
+
+
+def test_templates_say_nothing_of_scenes_without_objects(tmp_path: Path) -> None:
+    class Bare(Rooms):
+        names = ("a",)
+
+        def read(self, name: str) -> Scene:
+            return Scene(name, super().read(name).views)
+
+    report = generate(GenerateSettings(way="chat"), Scenes(Bare()), TemplateChat(), tmp_path, progress=False)
+    assert report["records"] == {}
+    assert report["scenes_skipped"] == {"it has no objects": 1}
+
+
 def test_chat_shows_pictures_to_the_viewer_only(server: Server, tmp_path: Path) -> None:
     def usual(body: dict[str, Any]) -> Answer:
         if isinstance(body["messages"][-1]["content"], list):

@@ -290,7 +290,8 @@ class _Run:
         if self.settings.way == "chat" and (place.scene is None or not place.scene.num_views):
             self.skipped["it has no views"] += 1
             return None
-        if self.settings.way != "chat" and not place.brief.objects:
+        knows_only_objects = self.settings.way != "chat" or self.ask.writer.name == "template"
+        if knows_only_objects and not place.brief.objects:
             self.skipped["it has no objects"] += 1
             return None
         if name not in self._known:
