@@ -237,7 +237,13 @@ class RunSubject:
         options = self.options
         settings = self.generator.settings(options.steps, options.guidance)
         return run_benchmark(
-            self.generator, options.suite, options.num or NUM, options.seed, settings, options.batch, self.world
+            self.generator,
+            options.suite,  # type: ignore[arg-type]
+            options.num or NUM,
+            options.seed,
+            settings,
+            options.batch,
+            self.world,
         )
 
 
