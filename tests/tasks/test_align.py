@@ -151,7 +151,7 @@ def test_two_processes_are_one_with_the_joined_batch(tmp_path: Path) -> None:
             found = load_file(tmp_path / f"{kind}_{rank}.safetensors")
             assert found.keys() == expected.keys()
             for name, value in expected.items():
-                rounding = 2e-6 * max(value.abs().max().item(), 1.0)  # of float32, beside the largest entry
+                rounding = 1e-5 * max(value.abs().max().item(), 1.0)  # terms are larger than their float32 sums
                 torch.testing.assert_close(found[name], value, atol=rounding, rtol=0, msg=f"{kind} {rank}: {name}")
 
 
