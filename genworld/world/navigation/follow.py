@@ -30,8 +30,10 @@ def next_action(mover: Mover, stance: Stance, field: Field, stop_within: float =
     bearing = wrap(math.atan2(y - stance.y, x - stance.x) - stance.heading)
     around = math.ceil(math.pi / step)
     middle = round(bearing / step)
-    near = _best(mover, stance, field, left, range(middle - 1, middle + 2))
-    turns = near if near is not None else _best(mover, stance, field, left, range(-around, around))
+    everywhere = range(-around, around)
+    turns = _best(mover, stance, field, left, range(middle - 1, middle + 2), steps=1)
+    for steps in (1, 2):  # an agent that does not slide may have to step away from a wall first
+        turns = _best(mover, stance, field, left, everywhere, steps) if turns is None else turns
     if turns is None:
         return Action.STOP
     if turns == 0:
@@ -39,13 +41,24 @@ def next_action(mover: Mover, stance: Stance, field: Field, stop_within: float =
     return Action.LEFT if turns > 0 else Action.RIGHT
 
 
-def _best(mover: Mover, stance: Stance, field: Field, left: float, turns: range) -> int | None:
-    """The number of turns to the left before the step forward that brings the agent nearest; None if none does."""
+def _best(mover: Mover, stance: Stance, field: Field, left: float, turns: range, steps: int) -> int | None:
+    """The number of turns to the left before `steps` forward that bring the agent nearest; None if none brings it."""
     best, least = None, left - _LEAST
     for count in turns:
         heading = turned(stance, count * math.radians(mover.config.turn))
-        there, _ = mover.walk(heading, mover.config.forward)
-        length = field.distance(there.x, there.y) + _TURN_COST * abs(count)
+        length = _after(mover, heading, field, steps) + _TURN_COST * abs(count)
         if length < least:
             best, least = count, length
     return best
+
+
+def _after(mover: Mover, stance: Stance, field: Field, steps: int) -> float:
+    """What is left after a step forward and, if there are two, a second one in the best direction."""
+    there, _ = mover.walk(stance, mover.config.forward)
+    if steps == 1:
+        return field.distance(there.x, there.y)
+    if (there.x, there.y) == (stance.x, stance.y):
+        return math.inf
+    step = math.radians(mover.config.turn)
+    count = math.ceil(2 * math.pi / step)
+    return min(_after(mover, turned(there, number * step), field, 1) for number in range(count))
