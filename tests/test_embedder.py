@@ -16,7 +16,8 @@ from tiny_clip import make_clip
 from genworld.data.writer import write_video
 from genworld.experiment import load_experiment, load_run, train
 from genworld.ops.pictures import to_uint8
-from genworld.pipelines.embed import Embedder, FolderEmbedding, export_run
+from genworld.pipelines.embed import Embedder, FolderEmbedding
+from genworld.pipelines.export import export_run
 from genworld.tasks.align import Align
 from genworld.types import Clip, ClipShape
 from genworld.world import WorldConfig, sample_clip

@@ -4,7 +4,7 @@
     python tools/embed.py search runs/clips_embedded "a red ball rolls to the left" --out found.png
     python tools/embed.py classify a.mp4 b.png --classes "red ball" "blue cube"
     python tools/embed.py evaluate --run runs/clip_world --out scores.json
-    python tools/embed.py export --run runs/clip_world --out my_encoder
+    python tools/embed.py export --run runs/clip_world --out my_encoder      # or of regions: --run runs/rooms_encoder
 
 The encoder is the one that comes with genworld and knows single objects of its world; `--run` takes one that train.py
 aligned (configs/align/), `--pretrained` a CLIP of OpenAI or open_clip in a local folder of transformers, `--encoder` a
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     act.set_defaults(act=_evaluate)
 
     act = acts.add_parser("export", help="write the encoder of a run as a folder of its own, with its scores")
-    act.add_argument("--run", type=Path, required=True)
+    act.add_argument("--run", type=Path, required=True, help="of task kind 'align' or 'align_regions'")
     act.add_argument("--out", type=Path, required=True)
     act.add_argument("--domain", help="what it was trained on, in words")
     act.set_defaults(act=_export)
@@ -141,7 +141,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from genworld.pipelines.embed import export_run
+    from genworld.pipelines.export import export_run
 
     folder = export_run(args.run, args.out, args.domain)
     print(f"wrote {folder}")

@@ -74,6 +74,34 @@ def contact_sheet(
     return sheet
 
 
+def mark_places(
+    pixels: Float[Tensor, "3 H W"],
+    boxes: Sequence[tuple[float, float, float, float]],
+    colours: Sequence[str],
+    side: int,
+) -> Float[Tensor, "3 1 h w"]:
+    """A picture with numbered frames in it, as a clip of one frame for `contact_sheet`.
+
+    Args:
+        pixels: in [-1, 1].
+        boxes: left, top, right and bottom of each frame, as parts of the width and height.
+        colours: of each frame, by name.
+        side: height of the result, pixels.
+    """
+    picture = Image.fromarray(to_uint8(pixels[:, None])[0].numpy())
+    width = round(picture.width * side / picture.height)
+    picture = picture.resize((width, side), Image.Resampling.NEAREST)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(FONT_SIZE)
+    for number, (box, colour) in enumerate(zip(boxes, colours, strict=True), 1):
+        left, top, right, bottom = (part * end for part, end in zip(box, (width, side) * 2, strict=True))
+        pen.rectangle((left - 1, top - 1, right, bottom), outline=colour, width=2)
+        beside = right + 3 if right + FONT_SIZE < width else left - FONT_SIZE
+        place = (beside, min(top - 3, side - FONT_SIZE - 4))
+        pen.text(place, str(number), "white", font, stroke_width=2, stroke_fill="black")
+    shown = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(side, width, 3)
+    return rearrange(shown.float() / 127.5 - 1, "h w c -> c 1 h w")
+
+
 def write_sheet(path: Path, clips: Sequence[Float[Tensor, "3 F H W"]], labels: Sequence[str], columns: int = 1) -> Path:
     """Write a `contact_sheet` as a picture, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)

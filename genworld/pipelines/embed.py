@@ -6,7 +6,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,12 @@ from genworld.data.synthetic import from_bytes
 from genworld.eval.clip_score import PretrainedCLIP
 from genworld.eval.retrieval import TEMPLATES, MeanOfFrames, VideoTextEncoder, class_features
 from genworld.eval.retrieval_world import WorldProtocol, evaluate_on_world
-from genworld.experiment import fingerprint, load_run
-from genworld.models.alignment import (
-    DualEncoder,
-    EncoderCard,
-    load_encoder,
-    save_encoder,
-    world_clip_folder,
-)
+from genworld.experiment import fingerprint
+from genworld.models.alignment import DualEncoder, load_encoder, world_clip_folder
 from genworld.models.alignment_text import words_of
 from genworld.models.alignment_video import spread_frames
-from genworld.pipelines.command import provenance
+from genworld.pipelines.runs import open_run, pick_device
 from genworld.tasks.align import Align
-from genworld.train.checkpoint import latest_checkpoint, read_state
 from genworld.types import Clip
 
 logger = logging.getLogger(__name__)
@@ -160,9 +153,7 @@ class Embedder:
         Raises:
             ValueError: the folder holds no finished checkpoint, or its task is another.
         """
-        experiment, task = load_run(Path(run), _device(device))
-        if not isinstance(task, Align):
-            raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; embedding needs 'align'")
+        experiment, task = open_run(run, Align, "embedding needs 'align'", device)
         frames = task.config.encoder.video.max_frames
         return cls(
             task.encoder, experiment.name, task.loss.scale().item(), frames, f"what {experiment.name} trained on"
@@ -175,7 +166,7 @@ class Embedder:
         Raises:
             ValueError: the folder holds no complete CLIP.
         """
-        clip = PretrainedCLIP(Path(folder)).to(_device(device))
+        clip = PretrainedCLIP(Path(folder)).to(pick_device(device))
         scale = clip.network.logit_scale.exp().item()
         return cls(MeanOfFrames(clip), Path(folder).name, scale, domain="pictures and captions of the web")
 
@@ -188,14 +179,14 @@ class Embedder:
     def from_folder(
         cls, folder: str | Path, name: str | None = None, device: str | torch.device | None = None
     ) -> Embedder:
-        """An encoder that `export_run` wrote.
+        """An encoder of clips that `export.export_run` wrote.
 
         Raises:
             ValueError: the folder holds none, or a damaged one.
         """
         encoder, card = load_encoder(Path(folder))
         name = name or Path(folder).name
-        return cls(encoder.to(_device(device)), name, card.scale, encoder.config.video.max_frames, card.domain)
+        return cls(encoder.to(pick_device(device)), name, card.scale, encoder.config.video.max_frames, card.domain)
 
     def texts(self, texts: Sequence[str]) -> Float[Tensor, "n D"]:
         """Unit features of texts."""
@@ -345,33 +336,3 @@ class Embedder:
                 features = self.encoder.encode_videos(torch.stack([clips[i] for i in part]))
                 found |= dict(zip(part, F.normalize(features.float(), dim=-1).cpu(), strict=True))
         return torch.stack([found[i] for i in range(len(clips))])
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def export_run(run: str | Path, folder: str | Path, domain: str | None = None) -> Path:
-    """Write the encoder of an aligned run as a folder of its own, judged on the world as it is written there.
-
-    Args:
-        run: of `train.py`.
-        folder: for config.json, model.safetensors (float16) and the words it knows; see `Embedder.from_folder`.
-        domain: what it was trained on, in words.
-
-    Raises:
-        ValueError: the run is not whole or not of kind `align`.
-    """
-    embedder, folder = Embedder.from_run(run), Path(folder)
-    assert isinstance(embedder.encoder, DualEncoder)
-    state = read_state(latest_checkpoint(Path(run)))
-    made: dict[str, Any] = {
-        "name": embedder.name,
-        **{key: state[key] for key in ("step", "seed", "elapsed", "num_processes", "precision")},
-        **provenance(),
-    }
-    card = EncoderCard(embedder.scale, domain or embedder.domain, made)
-    save_encoder(folder, embedder.encoder, card)
-    scores = Embedder.from_folder(folder).evaluate()
-    save_encoder(folder, embedder.encoder, replace(card, made={**made, "scores": scores}))
-    return folder

@@ -23,11 +23,12 @@ from genworld.data.packing import validation_picks
 from genworld.data.reading import BadClips, CountingSource, readable
 from genworld.data.shapes import ShapeConfig
 from genworld.eval.flow_loss import FlowLoss
-from genworld.experiment import CONFIG_FILE, Experiment, load_run
+from genworld.experiment import CONFIG_FILE, Experiment
 from genworld.flow.bins import bin_times
 from genworld.pipelines.catalogue import Builder, Options, choose, device_of
 from genworld.pipelines.entries import Batch, Entry
 from genworld.pipelines.measures import FlowMeasure
+from genworld.pipelines.runs import open_run
 from genworld.pipelines.tally import Tally, as_stored, autocast, clips_record, gather, need_videos
 from genworld.pipelines.video import VideoGenerator
 from genworld.tasks.autoencode import Autoencode
@@ -75,9 +76,8 @@ def evaluate_run(run: Path, data: DataConfig, options: Options) -> Evaluation:
     if isinstance(data, ShardData):
         raise ValueError(f"{run} was trained on precomputed latents: name the experiment with the clips by --config")
     world = find_world()
-    experiment, task = load_run(run, world.device)
-    if not isinstance(task, TextToVideo | Autoencode):
-        raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; this judges videos and autoencoders")
+    need = "this judges videos and autoencoders"
+    experiment, task = open_run(run, (TextToVideo, Autoencode), need, world.device)
     subject = RunSubject(experiment, task, data, options, world)
     return subject.evaluate(run)
 

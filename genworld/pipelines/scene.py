@@ -18,9 +18,9 @@ from genworld.data.scene_prompts import (
     plan_prompt,
     situated_prompt,
 )
-from genworld.experiment import load_run
 from genworld.models.scene_points import ScenePoints
 from genworld.ops.lifted import LiftedScene
+from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
 from genworld.types import Scene, SceneBox, Turn
 
@@ -53,9 +53,7 @@ class SceneAssistant:
         Raises:
             ValueError: the folder holds no finished checkpoint, or its task is another.
         """
-        experiment, task = load_run(Path(run), device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if not isinstance(task, Converse):
-            raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; answers need 'converse'")
+        _, task = open_run(run, Converse, "answers need 'converse'", device)
         # Folders of the training's machine are nobody's business elsewhere: scenes are lifted, and not kept.
         return cls(task, ScenePoints(replace(task.config.points, cache=None)))
 

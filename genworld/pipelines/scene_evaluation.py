@@ -16,7 +16,8 @@ from genworld.data.scene_turns import Exam, RoomsData, RoomTurns
 from genworld.data.scene_turns_annotated import AnnotatedTurns
 from genworld.eval.grounding import GroundingReport, corners_of, score_boxes
 from genworld.eval.qa import BlindGuesses, Report, Scorer, gather_answers
-from genworld.experiment import load_run, open_turns
+from genworld.experiment import open_turns
+from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
 from genworld.train.runtime import find_world
 from genworld.types import Pack, PointSet, Turn
@@ -87,9 +88,7 @@ def evaluate_scenes(run: Path, each: int = 4, floors: int | None = None, batch: 
         ValueError: the run is of another task, or nothing is held out.
     """
     world = find_world()
-    experiment, task = load_run(run, world.device)
-    if not isinstance(task, Converse):
-        raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; answers need 'converse'")
+    experiment, task = open_run(run, Converse, "answers need 'converse'", world.device)
     data = experiment.data
     if isinstance(data, RoomsData) and floors is not None:
         experiment = replace(experiment, data=replace(data, held_out=min(floors, data.held_out)))

@@ -14,11 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from genworld.experiment import Experiment, clip_data, load_run
+from genworld.experiment import Experiment, clip_data
 from genworld.flow.guidance import GuidanceConfig
 from genworld.flow.samplers import SamplerConfig
 from genworld.pipelines.camera import parse_camera
 from genworld.pipelines.keep import Keep, pad_given, pad_shape, resolve
+from genworld.pipelines.runs import open_run
 from genworld.pipelines.stream import Shot, WindowOptions, stream
 from genworld.tasks.text_to_video import Request, TextToVideo
 from genworld.train.runtime import resolve_precision
@@ -52,10 +53,7 @@ class VideoGenerator:
         Raises:
             ValueError: the folder holds no finished checkpoint, or its task is not text to video.
         """
-        experiment, task = load_run(Path(run), device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if not isinstance(task, TextToVideo):
-            raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; sampling needs 'text_to_video'")
-        return cls(experiment, task)
+        return cls(*open_run(run, TextToVideo, "sampling needs 'text_to_video'", device))
 
     @property
     def trained(self) -> ClipShape:

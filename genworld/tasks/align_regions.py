@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from genworld.data.examples import ExampleSource
 from genworld.data.room_views import BUILDING, Look, RoomView, cell_labels
 from genworld.models.region_encoder import RegionEncoder, RegionEncoderConfig
 from genworld.ops.collectives import gather_rows
+from genworld.ops.pictures import contact_sheet, mark_places
 from genworld.ops.precision import without_autocast
 from genworld.ops.random import generator
 from genworld.tasks.align import CLIPLoss, CLIPLossConfig
@@ -30,6 +32,7 @@ _WORDS: tuple[tuple[str, ...], ...] = (
     ("", *MATERIALS),
 )
 _FIT_VIEWS = 64
+_SHOWN, _PLACES, _SIDE, _COLUMNS = 12, 3, 256, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +182,31 @@ class AlignRegions(ExampleTask[RoomView]):
         """Take them back."""
         self.encoder.load_assets(assets)
 
+    def preview(self, packs: Sequence[Pack[RoomView]], folder: Path, seed: int) -> list[Path]:
+        """Held-out views with a few places in each: the colour and kind that fit best, and those that are true."""
+        views = [view for pack in packs for view in pack][:_SHOWN]
+        grids = self.encoder.embed_cells(torch.stack([view.pixels for view in views]))
+        rows, columns = grids.shape[1:3]
+        regions = self.choose(Pack(tuple(views)), rows, columns, seed)
+        names = colour_phrases()
+        likeness = grids.flatten(1, 2)[regions.view, regions.cell] @ self.encoder.embed_texts(names).T
+        found = [names[i] for i in likeness.argmax(dim=1).tolist()]
+        looks = [decode_look(codes) for codes in regions.codes.tolist()]
+        pictures, labels = [], []
+        for number, view in enumerate(views):
+            # One place of each thing; the building, which is everywhere, last.
+            first = {looks[i]: i for i in reversed(range(len(looks))) if int(regions.view[i]) == number}
+            places = sorted(first.values(), key=lambda i: looks[i] in BUILDING)[:_PLACES]
+            said = [(found[i], looks[i].phrase(("colour", "kind"))) for i in places]
+            cells = [divmod(int(regions.cell[i]), columns) for i in places]
+            boxes = [(x / columns, y / rows, (x + 1) / columns, (y + 1) / rows) for y, x in cells]
+            colours = ["lime" if one == other else "red" for one, other in said]
+            pictures.append(mark_places(view.pixels, boxes, colours, _SIDE))
+            labels.append(", ".join(f"{i} {_compared(*pair)}" for i, pair in enumerate(said, 1)))
+        path = folder / "places.png"
+        contact_sheet(pictures, labels, _COLUMNS, height=_SIDE).save(path)
+        return [path]
+
 
 def all_phrases() -> list[str]:
     """Everything that can be said of a look."""
@@ -191,6 +219,20 @@ def all_phrases() -> list[str]:
 def encode_look(look: Look) -> list[int]:
     """Kind, colour, size and material as numbers."""
     return [words.index(part) for words, part in zip(_WORDS, look, strict=True)]
+
+
+def decode_look(codes: Sequence[int]) -> Look:
+    """What `encode_look` encoded."""
+    return Look(*(words[code] for words, code in zip(_WORDS, codes, strict=True)))
+
+
+def colour_phrases() -> list[str]:
+    """Colour and kind of every thing, and the parts of the building."""
+    return [*(look.kind for look in BUILDING), *(f"{colour} {kind}" for kind, colour in product(KINDS, COLOURS))]
+
+
+def _compared(found: str, truth: str) -> str:
+    return found if found == truth else f"{found} (is {truth})"
 
 
 def _told(look: Look, draws: Sequence[float], often: Sequence[float]) -> tuple[str, ...]:

@@ -4,11 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from genworld.data.room_views import BUILDING, Look, RoomViewSource, cell_labels
 from genworld.experiment import load_experiment, train
 from genworld.models.images import WorldEncoder, WorldEncoderConfig
-from genworld.tasks.align_regions import AlignRegions, all_phrases, encode_look, is_true
+from genworld.pipelines import export
+from genworld.pipelines.embed import Embedder
+from genworld.pipelines.runs import open_run
+from genworld.tasks.align_regions import (
+    AlignRegions,
+    all_phrases,
+    colour_phrases,
+    decode_look,
+    encode_look,
+    is_true,
+)
 from genworld.types import Pack
 from genworld.world.rooms import FloorConfig, sample_floor
 
@@ -79,12 +90,45 @@ def test_choice_and_loss_depend_on_positions_only() -> None:
     assert all(parameter.grad is not None for parameter in task.parameters())
 
 
-def test_the_smoke_config_trains(tmp_path: Path, cache: Path) -> None:
-    experiment = load_experiment(SMOKE, [f"run={tmp_path / 'run'}", f"data.cache={cache}"])
-    result = train(experiment)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A run of the smoke config."""
+    folder = tmp_path_factory.mktemp("regions") / "run"
+    result = train(load_experiment(SMOKE, [f"run={folder}", f"data.cache={cache}", "train.threads=1"]))
     assert (result.status, result.step) == ("finished", 6)
+    return folder
+
+
+def test_the_smoke_config_previews(run: Path) -> None:
+    (page,) = (run / "previews").rglob("places.png")
+    colours = {colour for _, colour in Image.open(page).getcolors(1 << 24) or []}
+    assert colours & {(255, 0, 0), (0, 255, 0)}  # frames, of what is wrong or right
+
+
+def test_steps_cannot_be_accumulated(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave it out"):
         train(load_experiment(SMOKE, [f"run={tmp_path / 'other'}", "data.pack=2"]))
+
+
+def test_a_run_becomes_an_encoder_of_scenes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "FLOORS", 1)
+    export.export_run(run, tmp_path / "encoder")
+    encoder = WorldEncoder(WorldEncoderConfig(path=tmp_path / "encoder"))
+    _, task = open_run(run, AlignRegions, "")
+    assert "32 x 32 pixels" in encoder.card.domain
+    assert encoder.card.scale == pytest.approx(task.loss.scale().item())
+    assert encoder.card.made["step"] == 6
+    assert {"cells/kind", "things/colour", "voxels/size"} < set(encoder.card.made["scores"])
+    pixels = RoomViewSource([3], (32, 32), ONE_ROOM).read(0, 0).pixels
+    torch.testing.assert_close(encoder(pixels), task.encoder.embed_cells(pixels[None])[0], atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match="of task 'align_regions'; embedding needs 'align'"):
+        Embedder.from_run(run)
+
+
+def test_looks_are_numbers_and_back() -> None:
+    looks = [*BUILDING, Look("chair", "red", "large", "matte")]
+    assert [decode_look(encode_look(look)) for look in looks] == looks
+    assert {look.phrase(("colour", "kind")) for look in looks} <= set(colour_phrases())
 
 
 def test_the_encoder_that_comes_along_tells_colours_and_building() -> None:
