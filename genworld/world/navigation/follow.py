@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from genworld.world.navigation.geodesic import Field
+from genworld.world.navigation.geodesic import Ways
 from genworld.world.navigation.motion import Action, Mover, Stance, turned, wrap
 
 _LEAST = 1e-3  # metres: a step forward must bring the agent so much nearer
 _TURN_COST = 1e-3  # metres that a turn is counted as: of two equal ways the one with fewer turns
 
 
-def next_action(mover: Mover, stance: Stance, field: Field, stop_within: float = 0.25) -> Action:
+def next_action(mover: Mover, stance: Stance, field: Ways, stop_within: float = 0.25) -> Action:
     """The action that takes an agent to the goals of a field; STOP once it is there or no action brings it nearer.
 
     It turns to the heading, among those it can turn to, from which a step forward ends nearest to the goal.
@@ -41,7 +41,7 @@ def next_action(mover: Mover, stance: Stance, field: Field, stop_within: float =
     return Action.LEFT if turns > 0 else Action.RIGHT
 
 
-def _best(mover: Mover, stance: Stance, field: Field, left: float, turns: range, steps: int) -> int | None:
+def _best(mover: Mover, stance: Stance, field: Ways, left: float, turns: range, steps: int) -> int | None:
     """The number of turns to the left before `steps` forward that bring the agent nearest; None if none brings it."""
     best, least = None, left - _LEAST
     for count in turns:
@@ -52,7 +52,7 @@ def _best(mover: Mover, stance: Stance, field: Field, left: float, turns: range,
     return best
 
 
-def _after(mover: Mover, stance: Stance, field: Field, steps: int) -> float:
+def _after(mover: Mover, stance: Stance, field: Ways, steps: int) -> float:
     """What is left after a step forward and, if there are two, a second one in the best direction."""
     there, _ = mover.walk(stance, mover.config.forward)
     if steps == 1:

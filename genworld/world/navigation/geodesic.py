@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -233,20 +234,69 @@ def _taut(offset: np.ndarray, ways: np.ndarray) -> np.ndarray:
     return (offset[..., 0] * ways[..., 0]) * (offset[..., 1] * ways[..., 1]) <= _TOUCH
 
 
-def cell_distances(map: OccupancyMap, start: Place) -> Float[np.ndarray, "X Y"]:
-    """Lengths of the ways over eight neighbours from the middle of a place's cell, metres; no corner is cut."""
+def cell_distances(map: OccupancyMap, starts: Sequence[Place]) -> Float[np.ndarray, "X Y"]:
+    """Lengths of the ways over eight neighbours from the middles of the nearest place's cell, metres.
+
+    No corner is cut. Infinite where no way leads.
+    """
     free = map.free
-    number = np.arange(free.size).reshape(free.shape)
-    edges = []
+    number = np.full(free.shape, -1)
+    number[free] = np.arange(int(free.sum()))
+    edges, lengths = [], []
     for di, dj in ((1, 0), (0, 1), (1, 1), (1, -1)):
         here = (slice(0, free.shape[0] - di), slice(max(0, -dj), free.shape[1] - max(0, dj)))
         there = (slice(di, None), slice(max(0, dj), free.shape[1] + min(0, dj)))
         open_ = free[here] & free[there]
         if di and dj:
             open_ = open_ & free[here[0], there[1]] & free[there[0], here[1]]
-        pairs = np.stack([number[here][open_], number[there][open_]])
-        edges.append((pairs, np.full(pairs.shape[1], math.hypot(di, dj) * map.cell)))
-    pairs, lengths = np.concatenate([e[0] for e in edges], axis=1), np.concatenate([e[1] for e in edges])
-    graph = sparse.coo_matrix((lengths, tuple(pairs)), shape=(free.size, free.size)).tocsr()
-    i, j = map.index(*start)
-    return dijkstra(graph, directed=False, indices=int(number[i, j])).reshape(free.shape)
+        edges.append(np.stack([number[here][open_], number[there][open_]]))
+        lengths.append(np.full(edges[-1].shape[1], math.hypot(di, dj) * map.cell))
+    count = int(free.sum())
+    graph = sparse.coo_matrix((np.concatenate(lengths), tuple(np.concatenate(edges, axis=1))), shape=(count, count))
+    first = [int(number[map.index(*start)]) for start in starts]
+    found = np.full(free.shape, np.inf)
+    found[free] = dijkstra(graph.tocsr(), directed=False, indices=first, min_only=True)
+    return found
+
+
+class CellField:
+    """`Field` by `cell_distances`: up to 8 % too long, but cheaper than corners on maps that change at every step."""
+
+    def __init__(self, map: OccupancyMap, goals: Sequence[Place]) -> None:
+        self.map = map
+        self._left = cell_distances(map, goals)
+
+    def distance(self, x: float, y: float) -> float:
+        """See `Field.distance`."""
+        return float(self._left[self.map.index(x, y)]) if self.map.is_free(x, y) else math.inf
+
+    def turn(self, x: float, y: float) -> tuple[Place, float] | None:
+        """See `Field.turn`: down the distances for as long as the start is seen."""
+        left = self.distance(x, y)
+        if math.isinf(left):
+            return None
+        (i, j), way = self.map.index(x, y), []
+        while self._left[i, j] > 0:
+            around = self._left[i - 1 : i + 2, j - 1 : j + 2]
+            di, dj = divmod(int(np.argmin(around)), 3)
+            i, j = i + di - 1, j + dj - 1
+            way.append((i + 0.5, j + 0.5))
+        if not way:
+            return (x, y), left
+        cells = np.array(way)
+        seen = sees(self.map, np.tile(self.map.grid(np.array([x, y])), (len(cells), 1)), cells)
+        last = len(cells) - 1 if seen.all() else max(int(np.argmin(seen)) - 1, 0)
+        place = self.map.metres(cells[last])
+        return (float(place[0]), float(place[1])), left
+
+
+class Ways(Protocol):
+    """What a walker needs to know: `Field` or `CellField`."""
+
+    def distance(self, x: float, y: float) -> float:
+        """Metres left from a place; infinite if no way leads from there."""
+        ...
+
+    def turn(self, x: float, y: float) -> tuple[Place, float] | None:
+        """Where to walk to in a straight line, and metres left; None if no way leads from there."""
+        ...

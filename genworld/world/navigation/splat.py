@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from genworld.world.navigation.camera import NEAR, CameraConfig, world_from_camera
+from genworld.world.navigation.camera import CameraConfig, world_from_camera
 from genworld.world.navigation.motion import Stance
 
 _LEVELS = 5
+_NEAREST = 0.15  # metres: what is nearer is in the agent itself
 _BEHIND = 0.1  # metres: what a coarse level shows so much nearer hides what shines through between points
 
 
@@ -50,13 +51,13 @@ class PointViews:
         depth = seen[2]
         x = seen[0] / depth * self.camera.focal + width / 2
         y = seen[1] / depth * self.camera.focal + height / 2
-        kept = ((depth > NEAR) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).nonzero()[:, 0]
+        kept = ((depth > _NEAREST) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).nonzero()[:, 0]
         x, y, depth = x[kept], y[kept], depth[kept]
         nearest = torch.full((height, width), torch.inf)
         which = torch.full((height, width), -1)
         for level in range(_LEVELS):
             if level:
-                close = (depth < self.camera.focal * self.spacing * 1.5 / 2 ** (level - 1)).nonzero()[:, 0]
+                close = (depth < self.camera.focal * self.spacing * 2.5 / 2 ** (level - 1)).nonzero()[:, 0]
                 x, y, depth, kept = x[close], y[close], depth[close], kept[close]
             coarse, index = _splat(x, y, depth, kept, self.camera.size, 2**level)
             better = coarse < nearest - (_BEHIND if level else 0)
