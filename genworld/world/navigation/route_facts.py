@@ -33,6 +33,7 @@ LATTICE = 0.25
 _STEP = 0.05  # metres between the points at which a walk is looked at
 _ENTERED = 0.3  # metres beyond a door's middle, where one stands having come through
 _APART = 0.5  # metres on the walk between two things that are told
+_AWAY = 0.15  # metres further from a thing that is passed, before and after
 _CROSSED = 0.3  # metres on a rug that make a crossing
 _LEVEL = 0.05  # metres: what is no higher is walked over
 _BACK = 1.0  # metres: the door just come through is no choice
@@ -281,12 +282,13 @@ class Way:
         if not len(inside) or len(inside) != inside[-1] - inside[0] + 1:
             return []
         flat = float(thing.box.size[2]) <= _LEVEL
-        on = inside[gaps == 0]
-        nearest = int(on[len(on) // 2]) if len(on) else int(inside[np.argmin(gaps)])
-        at = float(self.at[nearest])
-        near = len(on) * _STEP >= _CROSSED if flat else float(gaps.min()) <= PASS
+        least = float(gaps.min())
+        nearest = inside[gaps <= least + 1e-6]  # several where one walks along it
+        at = float(self.at[nearest[len(nearest) // 2]])
+        near = least == 0 and len(nearest) * _STEP >= _CROSSED if flat else least <= PASS
         # What is nearest at a door or an end is not passed: one only comes near it, or leaves it.
         between = self.at[inside[0]] + _APART <= at <= self.at[inside[-1]] - _APART
+        between = between and min(gaps[0], gaps[-1]) >= least + _AWAY
         name = self.around.name(index, chance, simple=True) if near and between else None
         if name is None:
             return []

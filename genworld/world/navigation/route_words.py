@@ -100,8 +100,8 @@ def _commas(parts: list[str]) -> str:
 
 
 def _then(parts: list[str]) -> str:
-    if len(parts) == 1:
-        return _sentences(parts)
+    if len(parts) < 3:
+        return _sentences([", then ".join(parts)])
     middle = [f"then {part}" for part in parts[1:-1]]
     return f"{_capital(', '.join([f'first {parts[0]}', *middle]))}, and finally {parts[-1]}."
 

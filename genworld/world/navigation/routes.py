@@ -1,7 +1,7 @@
 """Episodes on floors of the world: a point, a thing, or a walk that an instruction describes.
 
-A thing is only looked for by a phrase that fits it alone, and an instruction is read off a shortest way, so that each of
-its clauses is true (see `route_facts`). What can be drawn freely is drawn first: how many doors, which kind of thing, on
+A thing is only looked for by a phrase that fits it alone, and an instruction is read off a shortest way, so that every
+clause is true (see `route_facts`). What can be drawn freely is drawn first: how many doors, which kind of thing, and on
 which side the first door is. So none of them can be guessed from the others.
 """
 
@@ -102,7 +102,7 @@ class Route:
 
 
 def draw_route(around: Surroundings, config: RouteConfig, chance: Random) -> Route | None:
-    """A walk through a number of doors that is drawn first, to a kind of thing that is drawn next; None if none is found."""
+    """A walk through so many doors (drawn first) to a kind of thing (drawn next); None if none is found."""
     reachable = around.doors_between
     for _ in range(_TRIES):
         doors = chance.randint(0, min(config.most_doors, int(reachable.max())))
