@@ -2,6 +2,7 @@
 
     python tools/worldbench.py --suite single --num 60
     python tools/worldbench.py --suite full --num 96 --sheet docs/worldbench.png
+    python tools/worldbench.py --suite full --first 288 --num 192
 
 Prints the tables of docs/worldbench.md. A few minutes for 100 cases on one core. Exits with 1 where a real score is
 below 0.97, or a defect does not lower its own abilities below 0.5, or moves another by more than 0.1.
@@ -27,14 +28,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=("single", "full"), default="full")
     parser.add_argument("--num", type=int, default=96, help="cases (96)")
+    parser.add_argument("--first", type=int, default=0, help="index of the first case in the suite (0)")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a real case and a planted one for each defect")
     args = parser.parse_args()
 
     from genworld.eval.worldbench import measure, shuffled
     from genworld.eval.worldbench_cases import cases, fingerprint
 
-    chosen = cases(args.suite, args.num)
-    print(f"suite {args.suite}, {len(chosen)} cases of {chosen[0].shape}, sha256 {fingerprint(chosen)}\n")
+    chosen = cases(args.suite, args.num, first=args.first)
+    numbers = f"{chosen[0].index} to {chosen[-1].index}"
+    print(f"suite {args.suite}, {len(chosen)} cases ({numbers}) of {chosen[0].shape}, sha256 {fingerprint(chosen)}\n")
     real = measure([(case.pixels, case) for case in chosen])
     floor = measure([(chosen[i].pixels, chosen[j]) for i, j in enumerate(shuffled(chosen))])
     fine = _print_bounds(real, floor) & _print_defects(chosen)

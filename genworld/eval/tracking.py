@@ -98,9 +98,13 @@ def find_things(pixels: Float[Tensor, "3 F H W"], wall: Bool[np.ndarray, "H W"] 
 def find_wall(pixels: Float[Tensor, "3 F H W"]) -> Bool[np.ndarray, "H W"] | None:
     """The pixels of a dark grey box that stands still before a camera that stands still; None where there is none.
 
-    It is looked for in the median over time, in which the shadows of what moves vanish.
+    It is looked for in the median over time, in which the shadows of what moves vanish; what is coloured and passes
+    before the wall has no say in it, however slowly it passes.
     """
-    middle = torch.nan_to_num(pixels.float(), 0.0, 0.0, 0.0).median(dim=1, keepdim=True).values
+    pixels = torch.nan_to_num(pixels.float(), 0.0, 0.0, 0.0)
+    coloured = hue_and_chroma(pixels)[1] > MIN_CHROMA
+    free = torch.where(coloured, torch.nan, pixels).nanmedian(dim=1, keepdim=True).values
+    middle = torch.where(free.isnan(), pixels.median(dim=1, keepdim=True).values, free)
     _, chroma = hue_and_chroma(middle)
     light = ((middle[:, 0].clamp(-1, 1) + 1) / 2).amax(0)
     found = _largest((chroma[0] < WALL_CHROMA).numpy() & (light < WALL_LIGHT).numpy())
@@ -125,9 +129,15 @@ def gaps_of(present: Bool[np.ndarray, " F"]) -> list[tuple[int, int]]:
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
 
 
-def shrunk(thing: Thing) -> Bool[np.ndarray, " F"]:
-    """Frames that show so little of a thing, next to others, that the rest must be covered."""
-    return thing.present & thing.near & (thing.areas < COVERED * thing.areas.max())
+def shrunk(thing: Thing, among: Bool[np.ndarray, " F"] | None = None) -> Bool[np.ndarray, " F"]:
+    """Frames that show so little of a thing, next to others, that the rest must be covered.
+
+    Args:
+        thing: to look at.
+        among: frames whose largest area is the one to compare with, if it may be another size in others.
+    """
+    largest = thing.areas.max() if among is None else thing.areas[among].max(initial=0.0)
+    return thing.present & thing.near & (thing.areas < COVERED * largest)
 
 
 def hidden_frames(thing: Thing, wall: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, " F"]:

@@ -241,12 +241,16 @@ def _collision(reading: Reading, who: int, whom: int) -> Criteria:
 
 
 def _cause(b: Float[np.ndarray, "F 2"], when: int, fps: float) -> float:
-    """At rest before, moving after, and from the right moment on."""
+    """At rest before, moving after, and from the right moment on.
+
+    It has set off where it is gone from its place for good: something that passes before it may seem to shift it for a
+    while. And it is gone with a quarter of its way: of a slow push, a fixed one would take half a second.
+    """
     rest = b[: max(when - 1, 1)].mean(0)
     away = np.linalg.norm(b - rest, axis=1)
     early = float(np.quantile(away[: max(when - 1, 1)], 0.9))
-    moving = np.flatnonzero(away > 0.15)
-    late = (moving[0] - when) / fps if len(moving) else math.inf
+    at_place = np.flatnonzero(away <= min(0.15, 0.25 * float(away[-1])))
+    late = (at_place[-1] + 1 - when) / fps if len(at_place) else -math.inf
     return min(
         closeness(early, 0.2, 0.5),
         closeness(-float(away[-BLINK:].mean()), -0.22, -0.08),

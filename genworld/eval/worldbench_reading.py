@@ -16,6 +16,7 @@ from genworld.eval.palette import bounces, is_rough
 from genworld.eval.shape_recogniser import ShapeRecogniser, packaged_recogniser, shape_evidence
 from genworld.eval.tracking import Thing, find_things, find_wall, hidden_frames, shrunk
 from genworld.eval.worldbench_cases import Case
+from genworld.eval.worldbench_scenes import EARLIEST
 from genworld.world.objects import SHAPES, WorldObject
 from genworld.world.story import Act
 
@@ -23,6 +24,7 @@ SHOWN = 0.25  # part of the frames that something has to be seen in to count as 
 BLINK = 2  # frames: what is seen in fewer is not looked at
 STILL, APPROACH = 0.3, 0.2  # metres: less is not called a movement; one that ends in a collision
 TREMBLE = 0.025  # shorter sides: less cannot be told from rest
+_AT_ONCE = 0.1  # part of its way that what moves of itself has gone by the time at which others may be struck
 _USUAL_HEIGHT = 0.6  # metres of a centre above the floor, of what nobody asked for
 # Height of the middle of what is seen of a shape, in half heights, for what is not 1; found where it puts real renders
 # within 6 cm on the floor, of up to 1.2 m without.
@@ -63,26 +65,38 @@ class Reading:
 
         So something of a wrong colour can still be seen to roll, to bounce and to hit.
         """
+        from scipy.optimize import linear_sum_assignment
+
         found = [self.of_colour(thing.colour) for thing in self.case.objects]
         free = [thing for thing in self.shown if not any(thing is taken for taken in found)]
-        for index, wanted in enumerate(self.case.objects):
-            if found[index] is None and free:
-                likest = min(free, key=lambda thing: self._unlike(index, wanted, thing))
-                free = [thing for thing in free if thing is not likest]
-                found[index] = likest
+        open_roles = [index for index, thing in enumerate(found) if thing is None]
+        unlike = [[self._unlike(index, thing) for thing in free] for index in open_roles]
+        if free and open_roles:
+            for role, actor in zip(*linear_sum_assignment(np.array(unlike)), strict=True):
+                found[open_roles[role]] = free[actor]
         return found
 
-    def _unlike(self, index: int, wanted: WorldObject, thing: Thing) -> float:
+    def _unlike(self, index: int, thing: Thing) -> float:
         """How little a thing of another colour looks and does like an object of the case."""
-        story, does = self.case.clip.story, self.acts_of(thing, wanted)
-        moves = story.acts[index] not in ("stay", "pushed")
+        story, wanted = self.case.clip.story, self.case.objects[index]
+        pushed = story.acts[index] == "pushed"
+        # A push may be short: as long a way as that of one that comes to strike counts.
+        does = self.acts_of(thing, wanted, until=len(thing.present) - 1 if pushed else None)
         passes = bool(hidden_frames(thing, self.wall).any())
         return (
             float(self.shape_of(thing) != wanted.shape)
-            + 1.5 * float(moves != (does not in ("stay", None)))
-            + 0.5 * float(does != story.acts[index])
+            + 1.5 * float((story.acts[index] != "stay") != (does not in ("stay", None)))
+            + 0.5 * float(not pushed and does != story.acts[index])
+            + 1.5 * float(pushed != self._starts_late(thing))
             + 2.0 * float((index in story.passages) != passes)
         )
+
+    def _starts_late(self, thing: Thing) -> bool:
+        """Whether it moves, but rests until the time at which it might be struck at the earliest."""
+        seen = np.flatnonzero(thing.present)
+        gone = np.linalg.norm(thing.centres[seen] - thing.centres[seen[0]], axis=1)
+        before = gone[seen <= EARLIEST * self.case.shape.fps]
+        return bool(gone[-1] > TREMBLE and before.max(initial=0.0) < _AT_ONCE * gone[-1])
 
     def shape_of(self, thing: Thing) -> str:
         """The shape that most of the frames show that tell it."""
@@ -93,10 +107,14 @@ class Reading:
 
         Whether they are the same is a question of permanence and consistency; a prompt only says what is to be seen.
         """
-        hidden = np.flatnonzero(hidden_frames(thing, self.wall))
-        tells, frames = self.telling(thing), np.arange(len(thing.present))
-        sides = [tells & (frames < hidden[0]), tells & (frames > hidden[-1])] if len(hidden) else []
-        return {self._vote(thing, use) for use in (tells, *sides) if use.any()}
+        # Each side by its own largest area: what comes out may be larger than what went in.
+        tells = [self.telling(thing), *(self.telling(thing, side) for side in self.sides(thing))]
+        return {self._vote(thing, use) for use in tells if use.any()}
+
+    def sides(self, thing: Thing) -> list[Bool[np.ndarray, " F"]]:
+        """The frames before the wall hides a thing, and those after; all, if it does not."""
+        hidden, frames = np.flatnonzero(hidden_frames(thing, self.wall)), np.arange(len(thing.present))
+        return [frames < hidden[0], frames > hidden[-1]] if len(hidden) else [frames >= 0]
 
     def _vote(self, thing: Thing, use: Bool[np.ndarray, " F"]) -> str:
         table = self.table_of(thing)[use]
@@ -107,10 +125,16 @@ class Reading:
         """Its row of `evidence`."""
         return next(table for other, table in zip(self.things, self.evidence, strict=True) if other is thing)
 
-    def telling(self, thing: Thing) -> Bool[np.ndarray, " F"]:
-        """Frames that tell its shape: those that show nearly all of it, or else those uncut, or else all it is in."""
-        options = thing.present & ~thing.cut & ~shrunk(thing), thing.present & ~thing.cut
-        return next((use for use in options if use.sum() >= BLINK), thing.present)
+    def telling(self, thing: Thing, among: Bool[np.ndarray, " F"] | None = None) -> Bool[np.ndarray, " F"]:
+        """Frames that tell its shape: those that show nearly all of it, or else those uncut, or else all it is in.
+
+        Args:
+            thing: one of `things`.
+            among: of these frames alone.
+        """
+        present = thing.present if among is None else thing.present & among
+        options = present & ~thing.cut & ~shrunk(thing, among), present & ~thing.cut
+        return next((use for use in options if use.sum() >= BLINK), present)
 
     def floor_places(self, thing: Thing, wanted: WorldObject | None = None) -> Float[np.ndarray, "F 3"]:
         """Where its centre is if it stands on the floor: metres, world axes; NaN where absent or beyond the horizon."""
@@ -145,6 +169,9 @@ class Reading:
             return None
         if bounces(y):
             return "bounce"
+        if self.wall is not None and hidden_frames(thing, self.wall)[-1]:
+            # What is lost behind the wall went there, however near it was; of what is half covered no way can be seen.
+            return "right" if x[0] < np.flatnonzero(self.wall.any(0)).mean() / min(self.wall.shape) else "left"
         way = self.plan(thing, wanted)[:last]
         way = way[np.isfinite(way).all(1)]
         if len(way) < BLINK:
@@ -152,8 +179,7 @@ class Reading:
         few = BLINK if len(way) > 3 * BLINK else 1  # of a short way every frame counts
         step = way[-few:].mean(0) - way[:few].mean(0)
         shift = math.hypot(x[:last][-1] - x[0], y[:last][-1] - y[0])
-        gone = bool(hidden_frames(thing, self.wall)[-1])  # what is lost behind the wall went there, however near it was
-        if not gone and (math.hypot(*step) < (STILL if until is None else APPROACH) or shift < TREMBLE):
+        if math.hypot(*step) < (STILL if until is None else APPROACH) or shift < TREMBLE:
             return "stay"
         names: tuple[Act, ...] = ("right", "away", "left", "towards")
         return names[round(math.atan2(step[1], step[0]) / (math.pi / 2)) % 4]

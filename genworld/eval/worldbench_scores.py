@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from genworld.eval.palette import is_rough
 from genworld.eval.tracking import Thing, gaps_of, hidden_frames, shrunk
 from genworld.eval.worldbench_reading import BLINK, Reading, closeness, weakest
+from genworld.eval.worldbench_scenes import HALF
 
 Criteria = dict[str, float | None]
 
@@ -180,12 +181,26 @@ def _turns_into(reading: Reading, thing: Thing, other: Thing) -> bool:
 
 
 def _keeps_shape(reading: Reading, thing: Thing) -> float:
-    """How much any third of the frames prefers another shape to the one that is likeliest over all."""
-    uncut = thing.present & ~thing.cut
-    frames = np.flatnonzero(uncut if uncut.sum() >= BLINK else thing.present)
-    thirds = np.array_split(frames, min(3, len(frames) // BLINK) or 1)
+    """How much any third of the frames prefers another shape to the one that is likeliest over all.
+
+    Of what passes behind the wall it is not thirds but the frames before and those after: there it may change unseen.
+    Frames that others cover most of it in tell nothing: what is left of a cylinder above a cube may look like a ring.
+    """
+    seen = thing.present & ~_mostly_covered(reading, thing)
+    uncut = seen & ~thing.cut
+    frames = np.flatnonzero(next((use for use in (uncut, seen) if use.sum() >= BLINK), thing.present))
+    sides = [side for side in (frames[side[frames]] for side in reading.sides(thing)) if len(side)]
+    thirds = [part for side in sides for part in np.array_split(side, min(3 // len(sides), len(side) // BLINK) or 1)]
     parts = [third[thing.whole[third]] if thing.whole[third].any() else third for third in thirds]
     return closeness(shape_doubt(reading, thing, parts), 0.4, 1.6)
+
+
+def _mostly_covered(reading: Reading, thing: Thing) -> Bool[np.ndarray, " F"]:
+    """Frames that show, next to others, less than about half of what the fullest on the same side of the wall does."""
+    little = np.zeros(len(thing.present), dtype=bool)
+    for side in reading.sides(thing):
+        little |= side & thing.near & (thing.areas < HALF * thing.areas[side].max(initial=0.0))
+    return little
 
 
 def shape_doubt(reading: Reading, thing: Thing, parts: Sequence[np.ndarray]) -> float:
