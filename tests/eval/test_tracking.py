@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from genworld.eval.tracking import find_things, find_wall, gaps_of, hidden_frames
+from genworld.eval.tracking import find_things, find_wall, gaps_of, hidden_frames, shrunk
 from genworld.eval.worldbench_cases import cases
 from genworld.world.objects import PALETTE
 
@@ -39,6 +39,19 @@ def test_walls_are_found_in_the_picture_and_only_there() -> None:
             assert (wall & case.wall).sum() / (wall | case.wall).sum() > 0.6
 
 
+def test_what_passes_slowly_before_a_wall_does_not_hide_it() -> None:
+    wall = slice(20, 36), slice(20, 44)
+    ball = [("green", slice(i, i + 1), slice(22, 40), slice(14 + 3 * i, 30 + 3 * i)) for i in range(9)]  # mostly there
+    clip = blocks()
+    clip[:, :, *wall] = -0.4
+    both = torch.where(blocks(*ball) == GREY, clip, blocks(*ball))
+    for video in (clip, both):
+        found, truth = find_wall(video), np.zeros((64, 64), dtype=bool)
+        truth[wall] = True
+        assert found is not None
+        assert (found & truth).sum() / (found | truth).sum() > 0.6
+
+
 def test_two_patches_of_a_colour_are_one_thing_only_behind_another() -> None:
     rows, left, right = slice(20, 34), slice(10, 18), slice(24, 32)
     halves = [("red", slice(None), rows, left), ("red", slice(None), rows, right)]
@@ -71,3 +84,14 @@ def test_the_wall_hides_only_what_it_has_begun_to_cover() -> None:
     assert not hidden_frames(gone, wall).any()
     assert hidden_frames(covered, wall).tolist() == [False] * 5 + [True] * 4
     assert not hidden_frames(covered, None).any()
+
+
+def test_what_comes_out_larger_does_not_make_what_went_in_look_covered() -> None:
+    wall = np.zeros((64, 64), dtype=bool)
+    wall[10:40, 30:50] = True
+    small = ("red", slice(0, 3), slice(20, 30), slice(20, 30))
+    large = ("red", slice(5, 9), slice(16, 36), slice(50, 63))
+    (thing,) = find_things(blocks(small, large), wall)
+    before = np.arange(9) < 3
+    assert shrunk(thing).tolist() == [True] * 3 + [False] * 6
+    assert not shrunk(thing, before)[before].any()

@@ -42,9 +42,9 @@ def test_planted_defects_lower_their_own_scores_only(suite, num) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("suite", "num"), [("single", 60), ("full", 96)])
-def test_ceiling_and_defects_on_many_cases(suite, num) -> None:
-    made = cases(suite, num)
+@pytest.mark.parametrize(("suite", "num", "first"), [("single", 60, 0), ("full", 96, 0), ("full", 192, 96)])
+def test_ceiling_and_defects_on_many_cases(suite, num, first) -> None:
+    made = cases(suite, num, first=first)
     reached = measure([(case.pixels, case) for case in made])
     assert min(reached.values()) >= CEILING
     rows = defect_table(made)
@@ -55,6 +55,36 @@ def test_ceiling_and_defects_on_many_cases(suite, num) -> None:
         "lost behind the wall",
         "swapped behind the wall",
     }
+
+
+READ_WELL = [
+    (201, "interaction", "a ring passes before who is struck, and seems to shift it"),
+    (105, "interaction", "a slow push"),
+    (210, "permanence", "a ball passes before the wall"),
+]
+
+
+@pytest.mark.parametrize(("index", "ability", "why"), READ_WELL)
+def test_what_is_hard_to_see_is_read_well(index, ability, why) -> None:
+    (case,) = cases("full", 1, first=index)
+    assert score_video(case.pixels, case).abilities[ability] >= CEILING, why
+
+
+LEFT_ALONE = [
+    (113, "wrong colour", "interaction", "two rings: who strikes is known by when it moves"),
+    (106, "swapped behind the wall", "text", "what comes out is larger"),
+    (202, "lost behind the wall", "text", "half covered from the beginning"),
+]
+
+
+@pytest.mark.parametrize(("index", "defect", "ability", "why"), LEFT_ALONE)
+def test_defects_that_are_hard_to_tell_apart_are(index, defect, ability, why) -> None:
+    (case,) = cases("full", 1, first=index)
+    video = plant(case, defect)
+    assert video is not None
+    score = score_video(video, case).abilities
+    assert score[ability] == 1.0, why
+    assert all(score[name] < OWN for name in DEFECTS[defect].own if name in case.abilities)
 
 
 def test_what_is_given_is_not_planted_in() -> None:

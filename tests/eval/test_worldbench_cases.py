@@ -22,6 +22,9 @@ def test_the_suite_is_the_one_of_the_published_hash(suite) -> None:
 def test_fewer_cases_are_the_beginning_of_more() -> None:
     few, more = cases("single", 4), cases("single", 9)
     assert fingerprint(few) == fingerprint(more[:4]) != fingerprint(more[:5])
+    assert fingerprint(cases("single", 5, first=4)) == fingerprint(more[4:])
+    later = cases("single", 2, asks=("prompt",), first=3)
+    assert [case.index for case in later] == [4, 6]
     prompts = cases("single", 4, asks=("prompt",))
     assert [case.ask for case in prompts] == ["prompt"] * 4
     assert fingerprint(prompts[:2]) == fingerprint([case for case in more if case.ask == "prompt"][:2])
@@ -71,3 +74,8 @@ def test_other_sizes_and_rates() -> None:
 def test_what_cannot_be_judged_is_refused(suite, num, shape, message) -> None:
     with pytest.raises(ValueError, match=message):
         cases(suite, num, shape)
+
+
+def test_cases_are_numbered_from_nought() -> None:
+    with pytest.raises(ValueError, match="numbered from 0 on, got first=-1"):
+        cases("single", 2, first=-1)
