@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from scipy.sparse.csgraph import shortest_path
 
 from genworld.world.navigation.camera import CameraConfig
+from genworld.world.navigation.geodesic import Field
 from genworld.world.navigation.place import Place, place_of_floor
 from genworld.world.rooms.floor import Floor
 from genworld.world.rooms.language.facts import Direction, Facts, direction
@@ -34,6 +35,7 @@ _STEP = 0.05  # metres between the points at which a walk is looked at
 _ENTERED = 0.3  # metres beyond a door's middle, where one stands having come through
 _APART = 0.5  # metres on the walk between two things that are told
 _AWAY = 0.15  # metres further from a thing that is passed, before and after
+_EQUAL = 0.02  # metres: as near as at the nearest
 _CROSSED = 0.3  # metres on a rug that make a crossing
 _LEVEL = 0.05  # metres: what is no higher is walked over
 _BACK = 1.0  # metres: the door just come through is no choice
@@ -54,6 +56,7 @@ class Surroundings:
         self.floor, self.place = floor, place or place_of_floor(floor)
         self.facts = Facts(floor)
         self._sights: dict[int, Float[np.ndarray, "K 2"]] = {}
+        self._fields: dict[int, Field] = {}
 
     @cached_property
     def lattice(self) -> Float[np.ndarray, "K 2"]:
@@ -94,6 +97,13 @@ class Surroundings:
             near = near[self.room_of(near) == self.floor.things[index].room]
             self._sights[index] = near[self._seen(near, index)]
         return self._sights[index]
+
+    def field(self, index: int) -> Field:
+        """Distances to the nearest of the places from which a thing is seen."""
+        if index not in self._fields:
+            goals = [(float(x), float(y)) for x, y in self.sights(index).tolist()]
+            self._fields[index] = self.place.geodesics.toward(goals)
+        return self._fields[index]
 
     def _seen(self, places: Float[np.ndarray, "K 2"], index: int) -> Bool[np.ndarray, " K"]:
         """Whether nothing's box is in the way from the eyes to the middle of a thing."""
@@ -163,9 +173,9 @@ class Way:
         at: metres walked at each.
     """
 
-    def __init__(self, around: Surroundings, corners: Float[np.ndarray, "K 2"], heading: float) -> None:
+    def __init__(self, around: Surroundings, path: Float[np.ndarray, "K 2"], heading: float) -> None:
         self.around, self.heading = around, heading
-        self.points = spaced(corners, _STEP)
+        self.points = spaced(path, _STEP)
         self.at = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(self.points, axis=0), axis=-1)))
 
     @property
@@ -287,7 +297,8 @@ class Way:
         at = float(self.at[nearest[len(nearest) // 2]])
         near = least == 0 and len(nearest) * _STEP >= _CROSSED if flat else least <= PASS
         # What is nearest at a door or an end is not passed: one only comes near it, or leaves it.
-        between = self.at[inside[0]] + _APART <= at <= self.at[inside[-1]] - _APART
+        alongside = self.at[inside[gaps <= least + _EQUAL]]
+        between = self.at[inside[0]] + _APART <= alongside[0] and alongside[-1] <= self.at[inside[-1]] - _APART
         between = between and min(gaps[0], gaps[-1]) >= least + _AWAY
         name = self.around.name(index, chance, simple=True) if near and between else None
         if name is None:

@@ -110,18 +110,18 @@ def draw_route(around: Surroundings, config: RouteConfig, chance: Random) -> Rou
         if target is None:
             continue
         rooms = np.nonzero(reachable[_room(around, target)] == doors)[0].tolist()
-        field = _field(around, target)
+        field = around.field(target)
         start = _start(around, chance, field, config.least, chance.choice(rooms))
         if start is None:
             continue
-        corners = field.path(*start)
-        landmark = _landmark(Way(around, corners, 0.0), target)
+        path = spaced(field.path(*start), STEP)
+        landmark = _landmark(Way(around, path, 0.0), target)
         bearing = math.atan2(landmark[1] - start[1], landmark[0] - start[0])
         heading = bearing - _TURNS[chance.choice(DIRECTIONS)] + chance.uniform(-_SWAY, _SWAY)
-        way = Way(around, corners, math.remainder(heading, 2 * math.pi))
+        way = Way(around, path, math.remainder(heading, 2 * math.pi))
         clauses = way.clauses(target, chance, chance.randint(0, config.most_passed))
         if clauses is not None:
-            return Route(start, way.heading, spaced(corners, STEP), way.length, tuple(clauses), target)
+            return Route(start, way.heading, path, field.distance(*start), tuple(clauses), target)
     return None
 
 
@@ -143,13 +143,12 @@ def _object(around: Surroundings, config: RouteConfig, name: str) -> list[Episod
         target = _target(around, chance, lambda _: True)
         if target is None:
             return []
-        field = _field(around, target)
+        field = around.field(target)
         start = _start(around, chance, field, config.least, chance.randrange(len(around.floor.plan.rooms)))
         phrase = around.name(target, chance)
         if start is None or phrase is None:
             continue
-        corners = field.path(*start)
-        heading, path = chance.uniform(-math.pi, math.pi), spaced(corners, STEP)
+        heading, path = chance.uniform(-math.pi, math.pi), spaced(field.path(*start), STEP)
         episode = _episode(around, f"object/{name}", start, heading, target, path, field.distance(*start))
         text = chance.choice(FIND).format(thing=phrase)
         return [replace(episode, instruction=text, category=str(phrase).removeprefix("the "))]
@@ -220,10 +219,6 @@ def _target(around: Surroundings, chance: Random, good: Callable[[int], bool]) -
         if fit:
             return chance.choice(fit)
     return None
-
-
-def _field(around: Surroundings, target: int) -> Field:
-    return around.place.geodesics.toward([(float(x), float(y)) for x, y in around.sights(target).tolist()])
 
 
 def _start(around: Surroundings, chance: Random, field: Field, least: float, room: int) -> tuple[float, float] | None:
