@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from genworld.data.examples import ExampleLoader
-from genworld.data.scene_prompts import Standing
+from genworld.data.scene_prompts import Standing, ground_prompt
 from genworld.eval.qa import gather_answers
 from genworld.experiment import load_experiment, load_run, open_turns, train
 from genworld.ops.lifted import LiftedScene, covering_points, seen_from_above
@@ -23,7 +23,7 @@ from genworld.pipelines.scene import SceneAssistant
 from genworld.pipelines.scene_evaluation import evaluate_scenes, write_scores
 from genworld.pipelines.scene_picture import draw_answer
 from genworld.tasks.converse import Converse
-from genworld.types import Pack, PointSet, Scene
+from genworld.types import Pack, PointSet, Scene, Turn
 from genworld.world.rooms import sample_floor
 from genworld.world.rooms.floor import FloorConfig
 
@@ -247,6 +247,38 @@ def test_a_picture_shows_the_boxes(scene: Scene, tmp_path: Path) -> None:
 
     assert red(with_box) > 50
     assert red(without) == 0
+    grounded = Image.open(draw_answer(scene, [], tmp_path / "c.png", 4, grounded=scene.boxes[:1]))
+    assert red(grounded) == 0
+    assert grounded.height > with_box.height  # the legend
+    orange = sum(n for n, colour in grounded.getcolors(1 << 24) or [] if colour == (230, 120, 0))
+    assert orange > 50
+
+
+def test_things_named_in_words_are_grounded_by_the_model(
+    assistant: SceneAssistant, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = assistant.lift(scene)
+    asked: list[str] = []
+
+    def answer(turns: list[Turn], batch: int = 16) -> list[str]:
+        asked.extend(turn.prompt for turn in turns)
+        return ["nothing" if "lamp" in turn.prompt else room.box_text(A, B) for turn in turns]
+
+    monkeypatch.setattr(assistant.task, "answer", answer)
+    boxes = assistant.ground_mentions(room, "A small red bed, two chairs and the lamp; no table.")
+    assert asked == [ground_prompt(phrase) for phrase in ("the small red bed", "the chair", "the lamp")]
+    assert [box.label for box in boxes] == ["A small red bed", "one of: two chairs"]  # none for the lamp
+    assert (boxes[0].upper - B).abs().max() <= max(room.codec.cell_size)
+    monkeypatch.setattr(assistant, "can_ground", False)
+    assert assistant.ground_mentions(room, "A small red bed.") == []
+    assert len(asked) == 3
+
+
+def test_who_was_not_taught_to_ground_does_not(folder: Path, tmp_path: Path) -> None:
+    assert SceneAssistant.from_pretrained(folder / "run").can_ground
+    some = ["train.steps=1", "train.validate_every=0", "train.preview_every=0", "data.weights={count: 1.0}"]
+    train(load_experiment(SMOKE, settings(folder, f"run={tmp_path / 'run'}", *some)))
+    assert not SceneAssistant.from_pretrained(tmp_path / "run").can_ground
 
 
 def test_few_points_cover_a_scene_whatever_their_order() -> None:

@@ -7,7 +7,7 @@
 
 FOLDER holds a scene (see docs/scenes.md); a number is the seed of one of the world's floors. Prints the answer, and the
 boxes that it names in metres. With --out, a picture: the scene from above and from the side, and one view, with these
-boxes.
+boxes, and with those of the things that it names in words, which the model is then asked to find.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--name", help="which scene of the folder; the first by default")
     parser.add_argument("--do", choices=("ask", "caption", "plan", "ground"), default="ask", help="what (ask)")
     parser.add_argument("--situation", default="", help="where you are, in words")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="also draw the scene with the boxes of the answer")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="also draw the scene with what the answer names")
     parser.add_argument("text", nargs="?", default="", help="question, goal or phrase")
     args = parser.parse_args()
     if args.do != "caption" and not args.text.strip():
@@ -48,11 +48,21 @@ def main() -> int:
     answer, boxes = reply(assistant, lifted, args)
     print(answer)
     for box in boxes:
-        low, high = (", ".join(f"{x:.2f}" for x in corner.tolist()) for corner in (box.lower, box.upper))
-        print(f"  box {box.id}: from ({low}) to ({high}) m")
+        print(f"  box {box.id}: {extent(box)}")
     if args.out:
-        print(f"wrote {draw_answer(scene, boxes, args.out)}")
+        grounded = assistant.ground_mentions(lifted, answer)
+        for box in grounded:
+            print(f"  grounded by the model: {box.label}: {extent(box)}")
+        if not assistant.can_ground:
+            print("  this run was not trained to find things: those named in words are not drawn")
+        print(f"wrote {draw_answer(scene, boxes, args.out, grounded=grounded)}")
     return 0
+
+
+def extent(box: SceneBox) -> str:
+    """Where a box is, metres."""
+    low, high = (", ".join(f"{x:.2f}" for x in corner.tolist()) for corner in (box.lower, box.upper))
+    return f"from ({low}) to ({high}) m"
 
 
 def read_scene(name: str, which: str | None) -> Scene:

@@ -40,7 +40,7 @@ def coloured_points(
     return moved(points, scene.aligned_from_world.double()).float(), colours.float()
 
 
-def draw_scene(scene: Scene, views: Sequence[View], path: Path) -> Path:
+def draw_scene(scene: Scene, views: Sequence[View], path: Path, colours_of_boxes: Sequence[str] = ()) -> Path:
     """Write a picture of a scene from above and from the side (looking along y), with its cameras and boxes, metres.
 
     Args:
@@ -48,6 +48,7 @@ def draw_scene(scene: Scene, views: Sequence[View], path: Path) -> Path:
             a ceiling.
         views: their cameras are drawn.
         path: of the picture to write; its folder is made.
+        colours_of_boxes: of each box; red by default.
 
     Raises:
         ValueError: there is nothing to draw.
@@ -74,9 +75,9 @@ def draw_scene(scene: Scene, views: Sequence[View], path: Path) -> Path:
                 (float(eye[across]), float(eye[up])),
                 arrowprops={"arrowstyle": "->", "lw": 0.6},
             )
-    for box in scene.boxes:
-        _outline(above, box, 0, 1)
-        _outline(side, box, 0, 2)
+    for box, colour in zip(scene.boxes, colours_of_boxes or ["red"] * len(scene.boxes), strict=True):
+        _outline(above, box, (0, 1), colour)
+        _outline(side, box, (0, 2), colour)
     above.set(title=f"{scene.name} from above", xlabel="x, m", ylabel="y, m")
     side.set(title="from the side", xlabel="x, m", ylabel="z, m")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +111,10 @@ def _draw(axes: Any, points: Tensor, colours: Tensor, order: tuple[int, int, int
     axes.grid(visible=True, linewidth=0.3)
 
 
-def _outline(axes: Any, box: SceneBox, across: int, up: int) -> None:
+def _outline(axes: Any, box: SceneBox, plane: tuple[int, int], colour: str) -> None:
     from matplotlib.patches import Rectangle
 
+    across, up = plane
     corner = (float(box.lower[across]), float(box.lower[up]))
-    axes.add_patch(Rectangle(corner, float(box.size[across]), float(box.size[up]), fill=False, color="red", lw=0.9))
-    axes.text(*corner, box.label, fontsize=6, color="red")
+    axes.add_patch(Rectangle(corner, float(box.size[across]), float(box.size[up]), fill=False, color=colour, lw=0.9))
+    axes.text(*corner, box.label, fontsize=6, color=colour)

@@ -18,11 +18,14 @@ from genworld.data.scene_prompts import (
     plan_prompt,
     situated_prompt,
 )
+from genworld.data.scene_turns import RoomsData
+from genworld.data.scene_turns_annotated import AnnotatedData
 from genworld.models.scene_points import ScenePoints
 from genworld.ops.lifted import LiftedScene
 from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
 from genworld.types import Scene, SceneBox, Turn
+from genworld.world.rooms.language.mentions import mentions
 
 SceneLike = Scene | LiftedScene
 """A scene, or what `SceneAssistant.lift` made of it, which spares lifting it again."""
@@ -38,9 +41,17 @@ class SceneAssistant:
         >>> assistant.ground(room, "the red chair")[0].centre  # doctest: +SKIP
     """
 
-    def __init__(self, task: Converse, points: ScenePoints | None = None) -> None:
+    def __init__(self, task: Converse, points: ScenePoints | None = None, can_ground: bool = True) -> None:
+        """Take a model.
+
+        Args:
+            task: with its weights.
+            points: makes points of scenes; by default as the task's config says, with its cache.
+            can_ground: whether the model was trained to find things.
+        """
         self.task = task.eval()
         self.points = points or ScenePoints(task.config.points)
+        self.can_ground = can_ground
 
     @classmethod
     def from_pretrained(cls, run: str | Path, device: str | torch.device | None = None) -> SceneAssistant:
@@ -53,9 +64,10 @@ class SceneAssistant:
         Raises:
             ValueError: the folder holds no finished checkpoint, or its task is another.
         """
-        _, task = open_run(run, Converse, "answers need 'converse'", device)
+        experiment, task = open_run(run, Converse, "answers need 'converse'", device)
         # Folders of the training's machine are nobody's business elsewhere: scenes are lifted, and not kept.
-        return cls(task, ScenePoints(replace(task.config.points, cache=None)))
+        points = ScenePoints(replace(task.config.points, cache=None))
+        return cls(task, points, _teaches_to_ground(experiment.data))
 
     @property
     def device(self) -> torch.device:
@@ -137,6 +149,21 @@ class SceneAssistant:
         lifted = self.lift(scene)
         return boxes_named(lifted, self._say(lifted, ground_prompt(phrase), "ground"), phrase)
 
+    def ground_mentions(self, scene: SceneLike, answer: str) -> list[SceneBox]:
+        """Boxes of the things that an answer names in words, as the model finds them; labelled by these words.
+
+        Words are those of the world's language (`mentions`). Of several things ("two chairs") the model is asked for
+        one. What it has no box for is left out, and of a model that never learned to find things nothing is asked.
+        """
+        named = mentions(answer) if self.can_ground else []
+        lifted = self.lift(scene)
+        said = self._say_all(lifted, [ground_prompt(mention.phrase) for mention in named], "ground")
+        boxes: list[SceneBox] = []
+        for mention, text in zip(named, said, strict=True):
+            label = f"one of: {mention.text}" if mention.many else mention.text
+            boxes += (replace(box, id=len(boxes)) for box in boxes_named(lifted, text, label)[:1])
+        return boxes
+
     def describe(self, scene: SceneLike, box: SceneBox | Float[Tensor, "2 3"]) -> str:
         """What is in a box.
 
@@ -159,9 +186,21 @@ class SceneAssistant:
         return self._say(lifted, describe_prompt(lifted.box_text(lower, upper)), "describe")
 
     def _say(self, scene: LiftedScene, prompt: str, kind: str, history: tuple[str, ...] = ()) -> str:
+        return self._say_all(scene, [prompt], kind, history)[0]
+
+    def _say_all(
+        self, scene: LiftedScene, prompts: Sequence[str], kind: str, history: tuple[str, ...] = ()
+    ) -> list[str]:
         points = scene.points.map(lambda x: x.to(self.device))
-        turn = Turn(0, scene.name, points, history, prompt, "", kind, "asked")
-        return self.task.answer([turn])[0]
+        turns = (Turn(i, scene.name, points, history, prompt, "", kind, "asked") for i, prompt in enumerate(prompts))
+        return self.task.answer(list(turns))
+
+
+def _teaches_to_ground(data: object) -> bool:
+    """Whether a model that was trained on this has seen things being found."""
+    if isinstance(data, RoomsData):
+        return data.weights.get("ground", 0.0) > 0
+    return isinstance(data, AnnotatedData) and any(file.format == "scanrefer" for file in data.files)
 
 
 def boxes_named(scene: LiftedScene, answer: str, label: str = "") -> list[SceneBox]:

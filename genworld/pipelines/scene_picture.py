@@ -20,29 +20,46 @@ from genworld.types import Scene, SceneBox, View
 
 _VIEWS = 12
 _NEAR = 0.05  # metres: what is nearer to a camera is not drawn
+_NAMED, _GROUNDED = (255, 40, 40), (230, 120, 0)  # boxes that an answer names; that the model found for its words
+_LINE = 24  # pixels for the legend
 _EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if (a ^ b).bit_count() == 1]
 
 
-def draw_answer(scene: Scene, boxes: Sequence[SceneBox], path: Path, num_views: int = _VIEWS) -> Path:
+def draw_answer(
+    scene: Scene, boxes: Sequence[SceneBox], path: Path, num_views: int = _VIEWS, grounded: Sequence[SceneBox] = ()
+) -> Path:
     """Write the scene from above and from the side with the boxes, and below it the view that shows most of them.
 
     Args:
         scene: with views.
-        boxes: that the answer names; where there are none, the middle view is shown.
+        boxes: that the answer names; where there are none at all, the middle view is shown.
         path: of the picture; its folder is made.
         num_views: views that are looked at, spread evenly.
+        grounded: boxes that the model found for things that the answer names in words; drawn in another colour, with a
+            legend that says so.
     """
     chosen = torch.linspace(0, scene.num_views - 1, min(num_views, scene.num_views)).round().long().unique().tolist()
     views = [scene.view(index) for index in chosen]
+    every = [*((box, _NAMED) for box in boxes), *((box, _GROUNDED) for box in grounded)]
     with TemporaryDirectory() as folder:
-        drawn = draw_scene(replace(scene, boxes=tuple(boxes)), views, Path(folder) / "above.png")
+        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for _, colour in every]
+        with_boxes = replace(scene, boxes=tuple(box for box, _ in every))
+        drawn = draw_scene(with_boxes, views, Path(folder) / "above.png", colours)
         above = Image.open(drawn).convert("RGB")
     aligned = [scene.aligned_view(index) for index in chosen]
-    shown = max(aligned, key=lambda view: _shown(view, boxes)) if boxes else aligned[len(aligned) // 2]
-    view = _with_boxes(shown, boxes, above.width // 2)
-    page = Image.new("RGB", (above.width, above.height + view.height), "white")
+    shown = (
+        max(aligned, key=lambda view: _shown(view, [box for box, _ in every])) if every else aligned[len(views) // 2]
+    )
+    view = _with_boxes(shown, every, above.width // 2)
+    legend = _LINE if grounded else 0
+    page = Image.new("RGB", (above.width, above.height + view.height + legend), "white")
     page.paste(above, (0, 0))
     page.paste(view, ((above.width - view.width) // 2, above.height))
+    if grounded:
+        said = "orange: named in words by the answer, and grounded by the model" + (
+            "; red: boxes of the answer" * bool(boxes)
+        )
+        ImageDraw.Draw(page).text((6, above.height + view.height + 6), said, fill=_GROUNDED)
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
     return path
@@ -74,17 +91,17 @@ def _shown(view: View, boxes: Sequence[SceneBox]) -> float:
     return total
 
 
-def _with_boxes(view: View, boxes: Sequence[SceneBox], width: int) -> Image.Image:
+def _with_boxes(view: View, boxes: Sequence[tuple[SceneBox, tuple[int, int, int]]], width: int) -> Image.Image:
     picture = Image.fromarray(to_uint8(view.pixels[:, None])[0].numpy())
     scale = width / picture.width
     picture = picture.resize((width, round(picture.height * scale)), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(picture)
-    for box in boxes:
+    for box, colour in boxes:
         pixels, depth = _project(view, _corners(box))
         places = (pixels * scale).tolist()
         if float(depth.min()) < _NEAR:
             continue  # it reaches behind the camera: its edges have no ends in the picture
         for a, b in _EDGES:
-            pen.line((*places[a], *places[b]), fill=(255, 40, 40), width=2)
-        pen.text(tuple(places[-1]), box.label, fill=(255, 40, 40))
+            pen.line((*places[a], *places[b]), fill=colour, width=2)
+        pen.text(tuple(places[-1]), box.label, fill=colour)
     return picture

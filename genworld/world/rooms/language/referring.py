@@ -11,6 +11,7 @@ from typing import Literal
 from genworld.world.rooms.language.facts import Facts
 
 Attribute = Literal["colour", "size"]
+Relation = Literal["", "on", "next to", "in the same room as"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Phrase:
     kind: str
     colour: str | None = None
     size: str | None = None
-    relation: Literal["", "on", "next to", "in the same room as"] = ""
+    relation: Relation = ""
     anchor: Phrase | None = None
 
     def __str__(self) -> str:
@@ -92,7 +93,7 @@ def phrases(facts: Facts, index: int, hide: tuple[Attribute, ...] = ()) -> list[
     return sorted(found, key=lambda phrase: (phrase.words, str(phrase)))
 
 
-def _relations(facts: Facts, index: int) -> Iterator[tuple[Literal["on", "next to", "in the same room as"], Phrase]]:
+def _relations(facts: Facts, index: int) -> Iterator[tuple[Relation, Phrase]]:
     for j, other in enumerate(facts.things):
         if j == index:
             continue

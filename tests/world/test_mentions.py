@@ -1,0 +1,66 @@
+"""Things that texts name, against the facts that the texts were made of."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+from room_floors import floors
+
+from genworld.world.rooms.language import Facts, references
+from genworld.world.rooms.language.captions import NUMBERS, caption, describe
+from genworld.world.rooms.language.mentions import Mention, mentions
+from genworld.world.rooms.language.plans import plans
+from genworld.world.rooms.language.referring import Phrase, phrases
+
+
+def test_captions_and_descriptions_name_their_things() -> None:
+    for floor in floors():
+        facts = Facts(floor)
+        counts: Counter[str] = Counter()
+        for mention in mentions(caption(facts, "terse")):
+            word = mention.text.split()[0]
+            many = int(word) if word.isdecimal() else NUMBERS.index(word) if mention.many else 1
+            counts[mention.phrase.removeprefix("the ")] += many
+        assert counts == facts.kinds
+        for index, thing in enumerate(facts.things):
+            first = mentions(describe(facts, index))[0]
+            assert first.phrase == f"the {thing.size} {thing.colour} {thing.kind}"
+
+
+def test_plans_name_what_they_handle() -> None:
+    for floor in floors():
+        facts = Facts(floor)
+        for plan in plans(facts, 8):
+            for step in plan.steps:
+                named = {mention.phrase for mention in mentions(step.text)}
+                for thing in step.things:
+                    assert named & {str(phrase) for phrase in phrases(facts, thing)}, step.text
+
+
+def test_referring_expressions_are_whole() -> None:
+    for floor in floors():
+        for reference in references(Facts(floor), Random(0)):
+            assert mentions(f"Walk to {reference.text}.")[0].phrase == reference.text
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("red", []),
+        ("Yes, two.", []),
+        ("sofa", [("sofa", "the sofa")]),
+        ("There is no chair, but a lamp.", [("a lamp", "the lamp")]),
+        ("An orange wooden box.", [("An orange wooden box", "the orange box")]),
+        ("The box on the desk.", [("The box on the desk", "the box on the desk"), ("the desk", "the desk")]),
+        ("A box on the desk.", [("A box", "the box"), ("the desk", "the desk")]),
+        ("Put the box on the desk.", [("the box", "the box"), ("the desk", "the desk")]),
+        ("A chair, a chair.", [("A chair", "the chair")]),
+        ("A boxer in the bedroom.", []),
+    ],
+)
+def test_mentions(text: str, named: list[tuple[str, str]]) -> None:
+    assert [(mention.text, mention.phrase) for mention in mentions(text)] == named
+
+
+def test_several_are_told_apart() -> None:
+    assert mentions("Two red shelves.") == [Mention("Two red shelves", Phrase("shelf", "red"), many=True)]
