@@ -199,12 +199,21 @@ def test_scores_are_complete_and_the_same_for_any_batch(folder: Path, tmp_path: 
     assert one.boxes is not None
     assert one.captions is not None
     assert set(one.questions.by_type) == {"existence", "count", "colour", "size", "relation", "comparison", "situated"}
-    assert len({row["id"] for row in one.answers}) == one.questions.num + one.captions.num + one.boxes.num
+    parts = (one.questions, one.captions, one.boxes, one.descriptions, one.dialogue, one.plans)
+    assert len({row["id"] for row in one.answers}) == sum(part.num for part in parts if part is not None)
+    assert one.dialogue is not None
+    assert {"contents", "colour", "others"} <= set(one.dialogue.by_type)
+    assert one.parts is not None
+    assert set(one.parts.scores) == {"kind", "colour", "size", "all three"}
+    assert one.plans is not None
+    assert set(one.plans.scores) == {"well-formed", "things exist", "steps", "exact"}
+    assert one.floors == 3
     assert 0 <= one.blind["all"].best <= 1
     written = json.loads(write_scores(one, tmp_path / "results.json", {"seed": 0}).read_text())
     assert written["questions"]["num"] == one.questions.num
     assert written["answers"][0]["truth"] == one.answers[0]["truth"]
-    assert "boxes" in str(one)
+    for part in ("boxes", "descriptions", "parts", "dialogue", "plans", "in 3 training floors"):
+        assert part in str(one)
 
 
 def test_every_id_comes_back_once_over_ranks(folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from genworld.data.questions import Question
+from genworld.data.scene_exam import RoomExam, room_exam
 from genworld.data.scene_turns import Exam, RoomsData, RoomTurns
 from genworld.data.scene_turns_annotated import AnnotatedTurns
 from genworld.eval.grounding import GroundingReport, corners_of, score_boxes
 from genworld.eval.qa import BlindGuesses, Report, Scorer, gather_answers
+from genworld.eval.scene_texts import Shares, score_descriptions, score_plans
 from genworld.experiment import open_turns
 from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
@@ -24,8 +27,14 @@ from genworld.types import Pack, PointSet, Turn
 from genworld.world.rooms.language import questions
 from genworld.world.rooms.language.blind import Blind, blind_accuracy
 
-CAPTIONS, BOXES = ("caption", "describe"), "ground"
-_TRAINING_FLOORS = 300
+CAPTIONS, DESCRIPTIONS, PLANS, BOXES, DIALOGUE = "caption", "describe", "plan", "ground", "dialogue/"
+"""Types of questions with scores of their own; those of dialogues begin like that. All others have short answers."""
+TRAINING_FLOORS = 300
+"""How many floors the baselines learn from that see none."""
+
+Turns = RoomTurns | AnnotatedTurns
+
+_TOKENS = re.compile(r"\s*(?:<loc\d+>\s*)+")
 
 
 @dataclass(frozen=True)
@@ -35,54 +44,71 @@ class SceneScores:
     Attributes:
         questions: short answers by type; the blind baseline is the model itself, shown another scene.
         captions: longer texts, scored by n-grams; None where there are none.
+        descriptions: of things in boxes, likewise.
+        parts: what descriptions of floors name rightly.
+        dialogue: turns of dialogues by what they ask for, each after what was rightly said before.
+        plans: whether they can be followed, and are those wanted; of floors.
         boxes: of phrases that were to be found; None where there are none.
         guesses: EM in percent of the most common answer to questions that begin alike in training, by type.
         blind: of models trained on the words of questions alone, by type; of the world's questions only.
         answers: every id with what was said, and what the model said that was shown another scene.
+        floors: how many of the world's training floors the baselines learned from; 0 for annotation files.
         is_main: whether this process is the one that writes.
     """
 
     questions: Report | None
     captions: Report | None
+    descriptions: Report | None
+    parts: Shares | None
+    dialogue: Report | None
+    plans: Shares | None
     boxes: GroundingReport | None
     guesses: Report | None
     blind: Mapping[str, Blind]
     answers: tuple[Mapping[str, Any], ...]
+    floors: int = 0
     is_main: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        parts = {name: getattr(self, name) for name in ("questions", "captions", "boxes", "guesses")}
+        names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans", "boxes", "guesses")
+        parts = {name: getattr(self, name) for name in names}
         return {
             **{name: None if part is None else part.to_dict() for name, part in parts.items()},
+            "floors": self.floors,
             "blind": {kind: asdict(found) | {"best": found.best} for kind, found in self.blind.items()},
             "answers": list(self.answers),
         }
 
     def __str__(self) -> str:
-        parts = (("questions", self.questions), ("captions", self.captions))
-        lines = [f"{name}: {part}" for name, part in parts if part is not None]
+        names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans")
+        lines = [f"{name}: {part}" for name in names if (part := getattr(self, name)) is not None]
         if self.boxes is not None:
             said = ", ".join(f"{name} {figure}" for name, figure in self.boxes.scores.items())
             blind = ", ".join(f"{name} {figure}" for name, figure in self.boxes.blind.items())
             lines.append(f"boxes: {self.boxes.num} phrases, {self.boxes.num_missing} without a box: {said}")
             lines.append(f"  blind {blind}; gain {self.boxes.gain}")
         if self.guesses is not None:
-            lines.append(f"most common answers: EM {self.guesses.scores['em']}")
+            learned = f" in {self.floors} training floors" if self.floors else ""
+            lines.append(f"most common answers{learned}: EM {self.guesses.scores['em']}")
         if "all" in self.blind:
             kinds = ", ".join(f"{kind} {found.best:.3f}" for kind, found in self.blind.items())
             lines.append(f"models of the questions' words alone: {kinds}")
         return "\n".join(lines)
 
 
-def evaluate_scenes(run: Path, each: int = 4, floors: int | None = None, batch: int = 16) -> SceneScores:
+def evaluate_scenes(
+    run: Path, each: int = 4, floors: int | None = None, batch: int = 16, blind: int = TRAINING_FLOORS
+) -> SceneScores:
     """Put the exam of the held-out scenes to a run, shared out over all processes.
 
     Args:
         run: the folder that `train.py` wrote.
-        each: questions of every type, and phrases to find, about each floor; annotation files are asked whole.
+        each: questions of every type, phrases to find, things to describe, and plans, about each floor; annotation
+            files are asked whole.
         floors: only so many of the held-out floors.
         batch: answers at a time; changes none.
+        blind: how many of the training floors the baselines learn from that see none.
 
     Raises:
         ValueError: the run is of another task, or nothing is held out.
@@ -94,14 +120,14 @@ def evaluate_scenes(run: Path, each: int = 4, floors: int | None = None, batch: 
         experiment = replace(experiment, data=replace(data, held_out=min(floors, data.held_out)))
     source = open_turns(experiment, "validation")
     source.prepare(world.rank, world.size)
-    exam = source.exam(each)
+    exam = room_exam(source, each) if isinstance(source, RoomTurns) else source.exam()
     mine = exam.turns[world.rank :: world.size]
     asked = exam.questions
     with torch.no_grad():
         said = gather_answers(_answers(task, mine, batch), asked)
         unseen = gather_answers(_answers(task, [_elsewhere(turn, exam) for turn in mine], batch), asked)
-    scores = _score(exam, said, unseen, _training_questions(open_turns(experiment, "train")), _blind(source, each))
-    return replace(scores, is_main=world.rank == 0)
+    baselines = _learn(source, open_turns(experiment, "train"), each, blind)
+    return replace(_score(exam, said, unseen, baselines), is_main=world.rank == 0)
 
 
 def _answers(task: Converse, turns: Sequence[Turn], batch: int) -> list[tuple[str, str]]:
@@ -120,34 +146,62 @@ def _elsewhere(turn: Turn, exam: Exam) -> Turn:
     return replace(turn, points=points)
 
 
-def _score(
-    exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str], training: list[Question], blind: dict[str, Blind]
-) -> SceneScores:
+@dataclass(frozen=True)
+class _Baselines:
+    """What was learned without seeing: questions, accuracies of models of their words, and from how many floors."""
+
+    training: Sequence[Question]
+    words: Mapping[str, Blind]
+    floors: int
+
+
+def _score(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str], baselines: _Baselines) -> SceneScores:
     scorer = Scorer()
 
-    def report(kept: Sequence[Question], other: Mapping[str, str]) -> Report | None:
-        if not kept:
-            return None
+    def report(kept: Sequence[Question]) -> Report | None:
         ids = [question.id for question in kept]
-        return scorer(kept, {name: said[name] for name in ids}, {name: other[name] for name in ids})
+        return scorer(kept, {name: said[name] for name in ids}, {name: unseen[name] for name in ids}) if kept else None
 
-    short = [question for question in exam.questions if question.type not in (*CAPTIONS, BOXES)]
-    long = [question for question in exam.questions if question.type in CAPTIONS]
-    guesses = BlindGuesses.of(training)(short) if short else {}
-    guessed = scorer(short, guesses, guesses) if short else None
-    rows = tuple(
-        {
+    def of(*kinds: str) -> list[Question]:
+        return [question for question in exam.questions if question.type in kinds]
+
+    talk = [
+        replace(question, type=question.type.removeprefix(DIALOGUE))
+        for question in exam.questions
+        if question.type.startswith(DIALOGUE)
+    ]
+    special = {CAPTIONS, DESCRIPTIONS, PLANS, BOXES}
+    short = [q for q in exam.questions if q.type not in special and not q.type.startswith(DIALOGUE)]
+    guesses = BlindGuesses.of(baselines.training)(map(_without_tokens, short)) if short else {}
+    described, planned = of(DESCRIPTIONS), of(PLANS)
+    world = isinstance(exam, RoomExam)
+    return SceneScores(
+        questions=report(short),
+        captions=report(of(CAPTIONS)),
+        descriptions=report(described),
+        parts=score_descriptions(described, said, unseen) if world and described else None,
+        dialogue=report(talk),
+        plans=score_plans(planned, said, unseen, exam.facts) if isinstance(exam, RoomExam) and planned else None,
+        boxes=_boxes(exam, said, unseen),
+        guesses=scorer(short, guesses, guesses) if short else None,
+        blind=baselines.words,
+        answers=tuple(_rows(exam, said, unseen)),
+        floors=baselines.floors,
+    )
+
+
+def _rows(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    for turn in exam.turns:
+        yield {
             "id": turn.id,
             "scene": turn.scene,
             "kind": turn.kind,
+            "history": turn.history,
             "prompt": turn.prompt,
             "truth": turn.answer,
             "answer": said[turn.id],
             "shown_another_scene": unseen[turn.id],
         }
-        for turn in exam.turns
-    )
-    return SceneScores(report(short, unseen), report(long, unseen), _boxes(exam, said, unseen), guessed, blind, rows)
 
 
 def _boxes(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str]) -> GroundingReport | None:
@@ -163,24 +217,28 @@ def _boxes(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str]) -> Gr
     return score_boxes(phrases, read(said), truth, read(unseen))
 
 
-def _training_questions(source: RoomTurns | AnnotatedTurns) -> list[Question]:
-    """Questions that could be learned from without seeing."""
-    turns = (source.read(position % len(source), position) for position in range(4 * _TRAINING_FLOORS))
-    kept = (turn for turn in turns if turn.kind not in (*CAPTIONS, BOXES, "plan", "dialogue"))
-    return [Question(turn.id, turn.scene, turn.prompt, (turn.answer,), turn.kind) for turn in kept]
+def _learn(source: Turns, training: Turns, each: int, floors: int) -> _Baselines:
+    """What can be learned without seeing, from annotation files or from so many of the world's training floors."""
+    if not isinstance(source, RoomTurns) or not isinstance(training, RoomTurns):
+        turns = (training.read(index, index) for index in range(len(training)))
+        asked = [_asked(turn.prompt, turn.answer) for turn in turns if turn.kind not in (DESCRIPTIONS, BOXES)]
+        return _Baselines(asked, {}, 0)
+    floors = min(floors, len(training))
+    seen, held_out = (
+        [question for index in range(count) for question in questions(some.facts(index), each, source.seed)]
+        for some, count in ((training, floors), (source, len(source)))
+    )
+    asked = [_asked(f"{q.situation.text if q.situation else ''} {q.text}", q.answer) for q in seen]
+    return _Baselines(asked, blind_accuracy(seen, held_out), floors)
 
 
-def _blind(source: RoomTurns | AnnotatedTurns, each: int) -> dict[str, Blind]:
-    """Models of the words alone, trained on as many of the world's training floors as are at hand in its files."""
-    if not isinstance(source, RoomTurns):
-        return {}
-    training = RoomTurns(source.data, source.points, "train", source.seed)
-    some = range(min(_TRAINING_FLOORS, len(training)))
-    seen = [question for index in some for question in questions(training.facts(index), each, source.seed)]
-    held_out = [
-        question for index in range(len(source)) for question in questions(source.facts(index), each, source.seed)
-    ]
-    return blind_accuracy(seen, held_out)
+def _asked(text: str, answer: str) -> Question:
+    return _without_tokens(Question("", "", text, (answer,)))
+
+
+def _without_tokens(question: Question) -> Question:
+    """Its words alone: location tokens, which are nearly always new, would end what questions have in common."""
+    return replace(question, text=_TOKENS.sub(" ", question.text).strip())
 
 
 def write_scores(scores: SceneScores, path: Path, facts: Mapping[str, Any]) -> Path:

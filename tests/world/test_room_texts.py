@@ -217,7 +217,11 @@ def test_the_command_draws_and_measures(tmp_path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "1 held-out floors, trained on 3 others" in out
     assert re.search(r"all +\d+ +0\.\d+", out)
-    for wrong, message in ((["--blind", "2"], "at least 4 floors, got 2"), (["--max-rooms", "6"], "got 1 and 6")):
+    for wrong, message in (
+        (["--blind", "2"], "at least 4 floors, got 2"),
+        (["--blind", "4", "--held-out", "4"], "got 4 and 4"),
+        (["--max-rooms", "6"], "got 1 and 6"),
+    ):
         with pytest.raises(SystemExit, match=message):
             main(wrong)
 

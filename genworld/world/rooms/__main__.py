@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -14,6 +15,7 @@ from genworld.world.rooms.floor import Floor, FloorConfig, sample_floor
 from genworld.world.rooms.language import Facts, questions
 from genworld.world.rooms.language.blind import blind_accuracy
 from genworld.world.rooms.language.captions import caption
+from genworld.world.rooms.store import FloorStore
 
 _EPILOG = """\
 examples:
@@ -21,6 +23,8 @@ examples:
       three floors: the plan from above with the walk and the cameras, views, a caption and questions
   python -m genworld.world.rooms --blind 400
       accuracy of models that see only the question, on 100 floors after training on 300 others
+  python -m genworld.world.rooms --blind 464 --held-out 64 --cache runs/rooms/floors
+      the same on 64 after 400, which are kept for the next time
 """
 
 
@@ -40,13 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-rooms", type=int, default=5, help="most rooms (default 5)")
     parser.add_argument("--questions", type=int, default=1, help="questions of each type per floor (default 1)")
     parser.add_argument("--blind", type=int, metavar="FLOORS", help="measure the blind accuracy on so many floors")
+    parser.add_argument("--held-out", type=int, help="of these, to be asked about; the others teach (a quarter)")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep floors of --blind as files, or read them")
     options = parser.parse_args(arguments)
     try:
         config = FloorConfig(min_rooms=options.min_rooms, max_rooms=options.max_rooms)
     except ValueError as error:
         raise SystemExit(f"genworld.world.rooms: {error}") from None
     if options.blind is not None:
-        _print_blind(options.blind, config)
+        _print_blind(options, config)
         return
     sheets = [_sheet(sample_floor(seed, config), options) for seed in tqdm(options.seeds, desc="rooms", delay=2)]
     whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
@@ -68,11 +74,14 @@ def _sheet(floor: Floor, options: argparse.Namespace) -> Image.Image:
     return draw_sheet(floor, options.size, options.columns, lines)
 
 
-def _print_blind(count: int, config: FloorConfig) -> None:
+def _print_blind(options: argparse.Namespace, config: FloorConfig) -> None:
+    count, held_out = options.blind, options.held_out or options.blind // 4
     if count < 4:
         raise SystemExit(f"genworld.world.rooms: --blind needs at least 4 floors, got {count}")
-    asked = [questions(sample_floor(seed, config)) for seed in tqdm(range(count), desc="floors", delay=2)]
-    held_out = count // 4
+    if not 0 < held_out < count:
+        raise SystemExit(f"genworld.world.rooms: --held-out must be between 0 and --blind, got {held_out} and {count}")
+    draw = FloorStore(options.cache, config) if options.cache else partial(sample_floor, config=config)
+    asked = [questions(draw(seed)) for seed in tqdm(range(count), desc="floors", delay=2)]
     found = blind_accuracy(
         [question for some in asked[held_out:] for question in some],
         [question for some in asked[:held_out] for question in some],
