@@ -56,6 +56,9 @@ def test_a_scene_is_described_checked_and_drawn(tmp_path: Path) -> None:
     assert "z is up" in done.stdout
     with Image.open(tmp_path / "out" / "room.png") as picture:
         assert picture.width > 1000
+    done = run(str(folder), "--out", str(tmp_path / "lifted.png"), "--lift", "direct", "fusion")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("left out []") == 2
 
 
 def test_what_is_wrong_is_said_and_is_the_exit_code(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Shows what a scene holds and whether its axes and units are what they seem.
 
     python tools/inspect_scene.py FOLDER [--kind auto] [--name SCENE] [--out scene.png] [--views 12]
+    python tools/inspect_scene.py FOLDER --lift direct fusion field --out lifted.png
 
 Prints its views, points, boxes and size, the views that had to be left out with the reason, and what the check of
-frames thinks, with its evidence; writes a picture from above and from the side. Exits with 1 when something is wrong.
+frames thinks, with its evidence; writes a picture from above and from the side: of what some views show, or with --lift
+of what lifters make of all views, each in a row. Exits with 1 when something is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,8 +21,16 @@ import torch
 from genworld.data.scene_check import check_scene
 from genworld.data.scene_picture import coloured_points, draw_scene
 from genworld.data.scenes import READERS, open_scenes
+from genworld.models.images import EncodedViews, RandomEncoder, RandomEncoderConfig
+from genworld.models.points import DirectLifterConfig, FeatureCloud
+from genworld.models.points_field import FieldLifterConfig
+from genworld.models.points_fusion import FusionLifterConfig
+from genworld.models.scene_points import build_lifter
 from genworld.pipelines.command import run_command
+from genworld.pipelines.scene_picture import draw_clouds
 from genworld.types import Scene, View
+
+LIFTERS = {"direct": DirectLifterConfig(), "fusion": FusionLifterConfig(), "field": FieldLifterConfig()}
 
 
 def main() -> int:
@@ -30,6 +41,7 @@ def main() -> int:
     parser.add_argument("--name", help="which scene; the first by default")
     parser.add_argument("--out", type=Path, default=Path("scene.png"), help="picture to write")
     parser.add_argument("--views", type=int, default=12, help="views to read, spread evenly")
+    parser.add_argument("--lift", nargs="+", choices=LIFTERS, metavar="LIFTER", help=f"of {', '.join(LIFTERS)}")
     args = parser.parse_args()
     source = open_scenes(args.path, args.kind)
     print(f"{args.path}: {len(source.names)} scenes, read by {type(source).__name__}")
@@ -39,8 +51,20 @@ def main() -> int:
     print("\n".join(describe(scene, views)))
     report = check_scene(scene, args.views)
     print(report)
-    print(f"wrote {draw_scene(scene, views, args.out)}")
+    if args.lift:
+        clouds = {kind: lift(scene, kind) for kind in args.lift}
+        print(f"wrote {draw_clouds(scene.name, clouds, args.out)}")
+    else:
+        print(f"wrote {draw_scene(scene, views, args.out)}")
     return 1 if report.causes else 0
+
+
+def lift(scene: Scene, kind: str) -> FeatureCloud:
+    """All views of a scene as points, by a lifter as it is by default; no features but a stand-in for them."""
+    start = time.perf_counter()
+    cloud = build_lifter(LIFTERS[kind]).lift(scene, EncodedViews(RandomEncoder(RandomEncoderConfig(width=4))))
+    print(f"{kind}: {len(cloud)} points in {time.perf_counter() - start:.1f} s; left out {list(cloud.skipped)}")
+    return cloud
 
 
 def describe(scene: Scene, views: list[View]) -> list[str]:

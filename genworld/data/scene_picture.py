@@ -40,7 +40,9 @@ def coloured_points(
     return moved(points, scene.aligned_from_world.double()).float(), colours.float()
 
 
-def draw_scene(scene: Scene, views: Sequence[View], path: Path, colours_of_boxes: Sequence[str] = ()) -> Path:
+def draw_scene(
+    scene: Scene, views: Sequence[View], path: Path, colours_of_boxes: Sequence[str] = (), dot: float = 1.5
+) -> Path:
     """Write a picture of a scene from above and from the side (looking along y), with its cameras and boxes, metres.
 
     Args:
@@ -49,6 +51,7 @@ def draw_scene(scene: Scene, views: Sequence[View], path: Path, colours_of_boxes
         views: their cameras are drawn.
         path: of the picture to write; its folder is made.
         colours_of_boxes: of each box; red by default.
+        dot: area of a point's dot, in square points of print.
 
     Raises:
         ValueError: there is nothing to draw.
@@ -62,8 +65,8 @@ def draw_scene(scene: Scene, views: Sequence[View], path: Path, colours_of_boxes
     figure = Figure(figsize=(13, 7), dpi=110, layout="constrained")
     above, side = figure.subplots(1, 2)
     low_enough = points[:, 2] < low[2] + _CEILING if 2.2 < float(high[2] - low[2]) < 6 else points[:, 2] < torch.inf
-    _draw(above, points[low_enough], colours[low_enough], (0, 1, 2))
-    _draw(side, points, colours, (0, 2, 1))
+    _draw(above, points[low_enough], colours[low_enough], (0, 1, 2), dot)
+    _draw(side, points, colours, (0, 2, 1), dot)
     for view in views:
         pose = scene.aligned_from_world @ view.world_from_camera.float()
         for axes, (across, up) in ((above, (0, 1)), (side, (0, 2))):
@@ -95,7 +98,7 @@ def _some(points: Tensor, most: int = 100_000) -> Tensor:
     return points[:: max(len(points) // most, 1)]
 
 
-def _draw(axes: Any, points: Tensor, colours: Tensor, order: tuple[int, int, int]) -> None:
+def _draw(axes: Any, points: Tensor, colours: Tensor, order: tuple[int, int, int], dot: float) -> None:
     """Dots, the nearest last: from above the highest, from the side the one with the least y."""
     across, up, towards = order
     distance = points[:, towards] if towards == 2 else -points[:, towards]
@@ -103,7 +106,7 @@ def _draw(axes: Any, points: Tensor, colours: Tensor, order: tuple[int, int, int
     shown = points[nearest_last]
     axes.scatter(
         *(shown[:, axis].numpy() for axis in (across, up)),
-        s=1.5,
+        s=dot,
         c=np.clip(colours[nearest_last].numpy(), 0, 1),
         linewidths=0,
     )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 from torch import Tensor
 
 from genworld.data.scene_picture import draw_scene
+from genworld.models.points import FeatureCloud
 from genworld.ops.geometry import project
 from genworld.ops.pictures import to_uint8
 from genworld.types import Scene, SceneBox, View
@@ -21,6 +22,8 @@ from genworld.types import Scene, SceneBox, View
 _VIEWS = 12
 _NEAR = 0.05  # metres: what is nearer to a camera is not drawn
 _NAMED, _GROUNDED = (255, 40, 40), (230, 120, 0)  # boxes that an answer names; that the model found for its words
+_DOT = 3000.0  # square points of print for a square metre of voxel: they nearly touch in a room of a few metres
+_MARGIN = 8  # pixels
 _LINE = 24  # pixels for the legend
 _EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if (a ^ b).bit_count() == 1]
 
@@ -62,6 +65,31 @@ def draw_answer(
         ImageDraw.Draw(page).text((6, above.height + view.height + 6), said, fill=_GROUNDED)
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
+    return path
+
+
+def draw_clouds(name: str, clouds: Mapping[str, FeatureCloud], path: Path) -> Path:
+    """Write what lifters made of a scene, one below the other, each from above and from the side.
+
+    Args:
+        name: of the scene.
+        clouds: by the names of their lifters.
+        path: of the picture; its folder is made.
+    """
+    rows = []
+    with TemporaryDirectory() as folder:
+        for lifter, cloud in clouds.items():
+            title = f"{name}, {lifter} ({len(cloud)} points)"
+            lifted = Scene(title, points=cloud.points, colours=cloud.colours)
+            drawn = draw_scene(lifted, (), Path(folder) / "cloud.png", dot=_DOT * cloud.voxel**2)
+            row = Image.open(drawn).convert("RGB")
+            _, top, _, bottom = ImageChops.invert(row).getbbox() or (0, 0, *row.size)
+            rows.append(row.crop((0, max(top - _MARGIN, 0), row.width, bottom + _MARGIN)))
+    page = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for number, row in enumerate(rows):
+        page.paste(row, (0, sum(above.height for above in rows[:number])))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.quantize(128).save(path, optimize=True)  # thousands of dots: a fifth of the bytes
     return path
 
 
