@@ -17,7 +17,8 @@ from genworld.config import load_config
 from genworld.data.generated import KINDS, Checker, SceneBrief, SceneObject, parse_item, read_generated, split_of
 from genworld.pipelines.chat import ChatError, Message, OpenAIChat, OpenAIConfig, Picture, Reply, Request, Subject
 from genworld.pipelines.chat_template import TemplateChat
-from genworld.pipelines.scene_data import Floors, GenerateSettings, Scenes, Written, generate, read_lines
+from genworld.pipelines.lines import read_lines
+from genworld.pipelines.scene_data import Floors, GenerateSettings, Scenes, Written, generate
 from genworld.pipelines.scene_data_ways import Prompts
 from genworld.types import Scene, SceneBox, View
 

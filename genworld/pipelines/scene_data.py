@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,6 +24,7 @@ from genworld.data.generated import KINDS, SPLITS, Checker, Generated, Kind, Sce
 from genworld.pipelines.chat import ChatBackend, ChatError, Reply
 from genworld.pipelines.chat_template import about_floor, can_write
 from genworld.pipelines.command import provenance
+from genworld.pipelines.lines import append_line, mend_lines, read_lines, to_lines, write_whole
 from genworld.pipelines.scene_data_ways import Ask, Job, Place, Prompts, bundles, records_of
 from genworld.types import SceneSource
 from genworld.world.rooms.floor import sample_floor
@@ -204,11 +204,11 @@ def finish(
         "tokens_in_this_run": tokens,
         **provenance(),
     }
-    _write(folder / "records.jsonl", _lines(record.to_json() for record in accepted))
-    _write(folder / "rejected.jsonl", _lines(rejected))
+    write_whole(folder / "records.jsonl", to_lines(record.to_json() for record in accepted))
+    write_whole(folder / "rejected.jsonl", to_lines(rejected))
     for name, items in splits.items():
-        _write(folder / f"{name}.json", json.dumps(items, indent=1) + "\n")
-    _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
+        write_whole(folder / f"{name}.json", json.dumps(items, indent=1) + "\n")
+    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -324,41 +324,6 @@ class _Run:
             )
 
 
-def append_line(path: Path, data: Any) -> None:
-    """Add a line of JSON in one write, on disk before this returns."""
-    with path.open("ab", buffering=0) as file:
-        file.write((json.dumps(data) + "\n").encode())
-        os.fsync(file.fileno())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON lines; none where there is no file.
-
-    Raises:
-        ValueError: a line is not JSON.
-    """
-    if not path.is_file():
-        return []
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
-    return found
-
-
-def mend_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, without a last one that a crash cut off, which is removed."""
-    if path.is_file():
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            logger.warning("%s: the last line was cut off; its job is asked for again", path)
-            _write(path, whole.decode())
-    return read_lines(path)
-
-
 def _check_way(settings: GenerateSettings, places: Floors | Scenes | Written, writer: ChatBackend) -> None:
     if (settings.way == "revise") != isinstance(places, Written):
         raise ValueError("way 'revise' needs a folder of records (--source); the others need scenes or floors")
@@ -384,7 +349,7 @@ def _check_settings(folder: Path, settings: GenerateSettings, writer: ChatBacken
     }
     path = folder / "settings.json"
     if not path.is_file():
-        _write(path, json.dumps(now, indent=2) + "\n")
+        write_whole(path, json.dumps(now, indent=2) + "\n")
         return
     before = json.loads(path.read_text())
     other = [name for name in now if before.get(name) != now[name]]
@@ -393,14 +358,3 @@ def _check_settings(folder: Path, settings: GenerateSettings, writer: ChatBacken
             f"{folder} was begun with {', '.join(f'{name} {before.get(name)!r}' for name in other)}, now "
             f"{', '.join(repr(now[name]) for name in other)}: give the same, or another folder"
         )
-
-
-def _lines(items: Iterable[Any]) -> str:
-    return "".join(json.dumps(item) + "\n" for item in items)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    draft = path.with_suffix(f".{os.getpid()}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from genworld.ops.random import seed_of
+from genworld.world.bodies import body_of, friction_of
 from genworld.world.cameras import CAMERA_MOTIONS, Camera, CameraMotion
 from genworld.world.objects import (
     COLOURS,
@@ -34,7 +35,6 @@ CAPTION_STYLES: tuple[CaptionStyle, ...] = ("terse", "sentence", "detailed")
 
 T = TypeVar("T")
 
-_ROLLING, _SLIDING = 0.035, 0.085  # deceleration as a part of gravity
 _STAGE = 3.0  # seconds that a scene is checked for
 _TRIES = 60
 _RETRIES = 10  # rounds of tries with the fewest objects before a scene is given up
@@ -125,7 +125,7 @@ class Scene:
     @property
     def bodies(self) -> tuple[Body, ...]:
         """The objects as physics sees them."""
-        return tuple(map(_body, self.objects))
+        return tuple(map(body_of, self.objects))
 
     def simulate(self, until: float) -> Trajectory:
         """All motion and contacts from time 0 to `until` seconds."""
@@ -264,7 +264,7 @@ def _start(
         x = chance.uniform(-across + way, across) if motion == "left" else chance.uniform(-across, across - way)
     else:
         y = chance.uniform(near + way, far) if motion == "towards" else chance.uniform(near, far - way)
-    speed = math.sqrt(2 * way * GRAVITY * _friction(thing))
+    speed = math.sqrt(2 * way * GRAVITY * friction_of(thing))
     angle = {"right": 0.0, "away": 0.5, "left": 1.0, "towards": 1.5}[motion] * math.pi + chance.uniform(-0.12, 0.12)
     vx, vy, _ = _world(replace(camera, target=(0, 0, 0)), speed * math.cos(angle), speed * math.sin(angle), 0.0)
     # Boxes slide face first: an edge in front would look as if it had to turn.
@@ -297,7 +297,7 @@ def _stage_events(
 def _wall(mover: WorldObject, camera: Camera) -> WorldObject:
     """A wall between the camera and the middle of a mover's way, as tall and wide as hides the mover."""
     speed = math.hypot(*mover.velocity)
-    middle = 0.47 * speed * speed / (2 * GRAVITY * _friction(mover))
+    middle = 0.47 * speed * speed / (2 * GRAVITY * friction_of(mover))
     x = mover.position[0] + middle * mover.velocity[0] / speed
     y = mover.position[1] + middle * mover.velocity[1] / speed
     away = mover.bounding_radius + 0.35
@@ -320,37 +320,11 @@ def _world(camera: Camera, right: float, ahead: float, z: float) -> tuple[float,
     return camera.target[0] + c * right - s * ahead, camera.target[1] + s * right + c * ahead, z
 
 
-def _friction(thing: WorldObject) -> float:
-    return _ROLLING if thing.shape == "sphere" else _SLIDING
-
-
-def _body(thing: WorldObject) -> Body:
-    a, b, c = thing.dims
-    volume = {
-        "sphere": 4 / 3 * math.pi * a**3,
-        "cube": 8 * a * b * c,
-        "cylinder": 2 * math.pi * a * a * c,
-        "cone": 2 / 3 * math.pi * a * a * c,
-        "torus": 2 * math.pi**2 * a * b * b,
-        "wall": math.inf,
-    }[thing.shape]
-    return Body(
-        shape=thing.shape,
-        dims=thing.dims,
-        position=thing.position,
-        velocity=thing.velocity,
-        yaw=thing.yaw,
-        mass=volume,
-        friction=_friction(thing),
-        bounciness=thing.bounciness,
-    )
-
-
 def _apart(a: WorldObject, b: WorldObject) -> bool:
     offset = (b.position[0] - a.position[0], b.position[1] - a.position[1])
     if math.hypot(*offset) > a.bounding_radius + b.bounding_radius + _CLEARANCE:
         return True
-    return gap(_body(a), _body(b), offset)[0] > _CLEARANCE
+    return gap(body_of(a), body_of(b), offset)[0] > _CLEARANCE
 
 
 def _is_clear(scene: Scene) -> bool:
