@@ -21,7 +21,8 @@ from genworld.tasks.align_regions import AlignRegions, AlignRegionsConfig
 from genworld.tasks.autoencode import Autoencode, AutoencodeConfig
 from genworld.tasks.base import Task
 from genworld.tasks.converse import Converse, ConverseConfig
-from genworld.tasks.text_to_video import TextToVideo, TextToVideoConfig
+from genworld.tasks.text_to_video import TextToVideo
+from genworld.tasks.text_to_video_config import TextToVideoConfig
 from genworld.types import ClipShape, TokenGrid
 
 TEXT_TOKENS = 32

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from einops import repeat
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 
 from genworld.flow.bins import bin_times, sums_by_bin
 from genworld.flow.guidance import GuidanceConfig, guided
-from genworld.flow.rectified import FlowConfig, interpolate, sample_time, token_times
+from genworld.flow.rectified import interpolate, sample_time, token_times
 from genworld.flow.rectified import velocity as velocity_of
 from genworld.flow.samplers import SamplerConfig, sample
 from genworld.models.condition import PackedText, PackedVideo, Piece, pack_video, unpack_video
-from genworld.models.dit import DiTConfig, VideoDiT
-from genworld.models.text import TextConfig, TextEncoder, build_text_encoder
-from genworld.models.vae import CausalVAE, CausalVAEConfig, VAEConfig, VideoVAE
+from genworld.models.dit import VideoDiT
+from genworld.models.text import TextEncoder, build_text_encoder
+from genworld.models.vae import CausalVAE, CausalVAEConfig, VideoVAE
 from genworld.ops.geometry import plucker, relative_to_first
 from genworld.ops.patches import patchify
 from genworld.ops.pictures import write_sheet
@@ -30,57 +29,13 @@ from genworld.ops.ragged import pack as pack_ragged
 from genworld.ops.ragged import unpack as unpack_ragged
 from genworld.ops.random import Key, generator, normal, uniform
 from genworld.tasks.base import ClipTask, PickedPixels, TaskOutput, check_captions
-from genworld.tasks.given import Given, GivenConfig, Layout, draw_given, lay_given, mix, spread
+from genworld.tasks.given import Given, Layout, draw_given, lay_given, mix, spread
 from genworld.tasks.paste import paste
+from genworld.tasks.text_to_video_config import TextToVideoConfig
 from genworld.types import CameraPath, ClipShape, ClipSource, Pack, Pick, Sample, TokenGrid
 
 FIT_BLOCKS = 128
 """Blocks of pixels that a new VAE's linear path is fitted to, from each clip it may look at."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """What sampling does when it is not told otherwise: shape, sampler and guidance."""
-
-    size: tuple[int, int] = (64, 64)
-    frames: int = 17
-    fps: float = 8.0
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
-
-    @property
-    def shape(self) -> ClipShape:
-        """The shape as a record."""
-        return ClipShape(self.frames, *self.size, self.fps)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextToVideoConfig:
-    """A frozen VAE, a text encoder, a transformer, the flow it learns and how it is sampled.
-
-    Attributes:
-        patch: side of the square of latent pixels that makes one token.
-        drop_text: how often training sees the empty prompt, which classifier-free guidance needs.
-        given: which parts of clips training shows as given, so that sampling can be given some.
-        drop_camera: how often training hides a camera's path that is known; of use with `dit.camera` only.
-        sample: how the trained model is sampled by default.
-    """
-
-    kind: Literal["text_to_video"] = "text_to_video"
-    vae: VAEConfig
-    dit: DiTConfig
-    text: TextConfig
-    patch: int = 2
-    flow: FlowConfig = field(default_factory=FlowConfig)
-    drop_text: float = 0.1
-    given: GivenConfig = field(default_factory=GivenConfig)
-    drop_camera: float = 0.2
-    sample: SampleConfig = field(default_factory=SampleConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("drop_text", "drop_camera"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a probability below 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

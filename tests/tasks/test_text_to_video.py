@@ -13,7 +13,8 @@ from genworld.models.condition import PackedVideo
 from genworld.models.dit import DiTConfig
 from genworld.models.text import WordsTextConfig
 from genworld.models.vae import CausalVAE, CausalVAEConfig
-from genworld.tasks.text_to_video import Request, SampleConfig, TextToVideo, TextToVideoConfig
+from genworld.tasks.text_to_video import Request, TextToVideo
+from genworld.tasks.text_to_video_config import SampleConfig, TextToVideoConfig
 from genworld.types import ClipShape, Pack, Sample
 
 VAE = CausalVAEConfig(
