@@ -15,7 +15,7 @@ import math
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -111,7 +111,7 @@ class NavigationEnv(gymnasium.Env[dict[str, Any], Any]):
     `collided`, `collisions`, `steps`, `success` and, with `distances`, `distance_to_goal` (metres).
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,

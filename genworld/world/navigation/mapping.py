@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from genworld.types import Scene
 from genworld.world.navigation.occupancy import AgentConfig, OccupancyMap, inflate, make_map
 from genworld.world.primitives import KINDS
 from genworld.world.rooms.floor import Floor
+from genworld.world.rooms.plan import Rectangle
 from genworld.world.rooms.stage import RoomStage
 
 _MARGIN = 2  # cells around what is known
@@ -24,37 +27,63 @@ _CLOSING = 3  # cells: gaps in the floor as wide as this are floor too
 _PIXELS_PER_VIEW = 20_000
 
 
-class _Footprint(NamedTuple):
-    """Seen from above: a rectangle about `centre` with its long side along `axis`, rounded by `round_`."""
+class Footprint(NamedTuple):
+    """What something covers, seen from above: a rectangle, or all that is near one.
 
-    centre: np.ndarray
-    axis: np.ndarray
-    half: np.ndarray
-    round_: float
+    Attributes:
+        centre: x and y, metres.
+        axis: unit direction of its first side.
+        half: half of its sides, along `axis` and across; 0 for a disc.
+        rounding: metres around the rectangle; the radius of a disc.
+        low: height of its underside, metres.
+        high: height of its top.
+    """
+
+    centre: Float[np.ndarray, " 2"]
+    axis: Float[np.ndarray, " 2"]
+    half: Float[np.ndarray, " 2"]
+    rounding: float
     low: float
     high: float
 
 
+def block(area: Rectangle, low: float = 0.0, high: float = 2.5) -> Footprint:
+    """The footprint of a box along the axes."""
+    return Footprint(np.array(area.centre), np.array([1.0, 0.0]), np.array(area.size) / 2, 0.0, low, high)
+
+
 def map_of_floor(floor: Floor, agent: AgentConfig | None = None) -> OccupancyMap:
-    """The exact map of a floor of the world: a cell is free if its middle is `radius` away from all that stands."""
+    """The exact map of a floor of the world."""
+    return map_of_footprints(_footprints(floor.stage), floor.plan.outline, agent)
+
+
+def map_of_footprints(
+    footprints: Sequence[Footprint], outline: Rectangle, agent: AgentConfig | None = None
+) -> OccupancyMap:
+    """An exact map: a cell is free if its middle is in the outline and `clearance` away from all that is in the way.
+
+    Raises:
+        ValueError: there is nowhere to stand.
+    """
     agent = agent or AgentConfig()
-    width, depth = floor.plan.outline.size
-    shape = tuple(int(np.ceil(size / agent.cell)) + 2 * _MARGIN for size in (width, depth))
-    origin = (-_MARGIN * agent.cell, -_MARGIN * agent.cell)
-    x, y = (start + (np.arange(count) + 0.5) * agent.cell for start, count in zip(origin, shape, strict=True))
+    cell = agent.cell
+    shape = tuple(math.ceil(size / cell - 1e-9) + 2 * _MARGIN for size in outline.size)
+    origin = (outline.x0 - _MARGIN * cell, outline.y0 - _MARGIN * cell)
+    x, y = (start + (np.arange(count) + 0.5) * cell for start, count in zip(origin, shape, strict=True))
     distance = np.full(shape, np.inf)
-    reach = agent.radius + agent.cell
-    for print_ in _footprints(floor.stage):
-        if print_.high <= agent.step or print_.low >= agent.height:
+    for footprint in footprints:
+        if footprint.high <= agent.step or footprint.low >= agent.height:
             continue
-        extent = np.abs(np.stack([print_.axis, print_.axis[::-1] * (-1, 1)])).T @ print_.half + print_.round_ + reach
-        columns = slice(*np.searchsorted(x, [print_.centre[0] - extent[0], print_.centre[0] + extent[0]]))
-        rows = slice(*np.searchsorted(y, [print_.centre[1] - extent[1], print_.centre[1] + extent[1]]))
-        away = _distance(print_, x[columns, None], y[None, rows])
+        sides = np.abs(np.stack([footprint.axis, footprint.axis[::-1]], axis=1))
+        extent = sides @ footprint.half + footprint.rounding + agent.radius + cell
+        low, high = footprint.centre - extent, footprint.centre + extent
+        columns, rows = slice(*np.searchsorted(x, [low[0], high[0]])), slice(*np.searchsorted(y, [low[1], high[1]]))
+        away = _distance(footprint, x[columns, None], y[None, rows])
         distance[columns, rows] = np.minimum(distance[columns, rows], away)
-    inside = ((x > 0) & (x < width))[:, None] & ((y > 0) & (y < depth))[None]
-    occupied = distance < agent.cell / 2
-    return make_map(origin, agent.cell, 0.0, occupied, inside | occupied, inside & (distance >= agent.radius))
+    inside = ((x > outline.x0) & (x < outline.x1))[:, None] & ((y > outline.y0) & (y < outline.y1))[None]
+    occupied = distance < cell / 2
+    free = inside & (distance >= agent.clearance) & (distance > 0)
+    return make_map(origin, cell, 0.0, occupied, inside | occupied, free)
 
 
 def map_of_scene(scene: Scene, agent: AgentConfig | None = None) -> OccupancyMap:
@@ -94,7 +123,7 @@ def map_of_points(points: Float[np.ndarray, "P 3"], agent: AgentConfig | None = 
     occupied = (np.bincount(flat[band], minlength=lows.size) >= _FEWEST).reshape(shape)
     seen = np.bincount(flat[np.abs(height) <= agent.step], minlength=lows.size).reshape(shape) > 0
     ground = ndimage.binary_closing(seen, np.ones((_CLOSING, _CLOSING)))
-    free = ground & ~inflate(occupied, agent.cell, agent.radius)
+    free = ground & ~inflate(occupied, agent.cell, agent.clearance)
     return make_map((float(origin[0]), float(origin[1])), agent.cell, floor, occupied, ground | occupied, free)
 
 
@@ -146,7 +175,7 @@ def _floor_height(lows: np.ndarray) -> float:
     return float(np.median(lows[np.abs(lows - level) <= 0.1]))
 
 
-def _footprints(stage: RoomStage) -> list[_Footprint]:
+def _footprints(stage: RoomStage) -> list[Footprint]:
     numbers = (value.double().numpy() for value in (stage.dims, stage.centre, stage.rotation))
     return [
         _footprint(KINDS[kind], dims, centre, turn)
@@ -154,7 +183,7 @@ def _footprints(stage: RoomStage) -> list[_Footprint]:
     ]
 
 
-def _footprint(kind: str, dims: np.ndarray, centre: np.ndarray, turn: np.ndarray) -> _Footprint:
+def _footprint(kind: str, dims: np.ndarray, centre: np.ndarray, turn: np.ndarray) -> Footprint:
     """What a primitive covers, seen from above, and between which heights; its axes are level or upright."""
     a, b, c = dims
     upright = abs(turn[2, 2]) > 0.5
@@ -170,13 +199,13 @@ def _footprint(kind: str, dims: np.ndarray, centre: np.ndarray, turn: np.ndarray
     else:
         rise = c if upright else a
         axis, half, round_ = (flat, disc, a) if upright else (turn[:2, 2], np.array([c, a]), 0.0)
-    return _Footprint(centre[:2], axis, half, float(round_), float(centre[2] - rise), float(centre[2] + rise))
+    return Footprint(centre[:2], axis, half, float(round_), float(centre[2] - rise), float(centre[2] + rise))
 
 
-def _distance(print_: _Footprint, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "X Y"]:
+def _distance(footprint: Footprint, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "X Y"]:
     """Metres from places to a footprint, 0 or less inside."""
-    dx, dy = x - print_.centre[0], y - print_.centre[1]
-    along = np.abs(dx * print_.axis[0] + dy * print_.axis[1]) - print_.half[0]
-    across = np.abs(dy * print_.axis[0] - dx * print_.axis[1]) - print_.half[1]
+    dx, dy = x - footprint.centre[0], y - footprint.centre[1]
+    along = np.abs(dx * footprint.axis[0] + dy * footprint.axis[1]) - footprint.half[0]
+    across = np.abs(dy * footprint.axis[0] - dx * footprint.axis[1]) - footprint.half[1]
     outside = np.hypot(along.clip(0), across.clip(0))
-    return np.where(outside > 0, outside, np.maximum(along, across)) - print_.round_
+    return np.where(outside > 0, outside, np.maximum(along, across)) - footprint.rounding

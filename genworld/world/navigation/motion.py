@@ -109,12 +109,12 @@ class Mover:
         dx, dy = dx - into * nx, dy - into * ny
         length = math.hypot(dx, dy)
         count = math.ceil(length / _PIECE)
+        left = self.map.cell  # it steps away from the obstacle by a cell in all
         for _ in range(count):
             px, py = x + dx / count, y + dy / count
-            for away in (0.0, 0.5, 1.0):
-                off = away * self.map.cell
+            for off in (0.0, left / 2, left):
                 if self.map.is_free(px + off * nx, py + off * ny):
-                    x, y = px + off * nx, py + off * ny
+                    x, y, left = px + off * nx, py + off * ny, left - off
                     break
             else:
                 break
