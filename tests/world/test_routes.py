@@ -256,10 +256,12 @@ def test_every_clause_of_an_instruction_is_true() -> None:
 
 
 def test_the_checker_can_fail() -> None:
-    seed, episode = next(
-        (s, e) for s, e in of_sort("instruction") if re.search(r"door (?:on|to) your left", e.instruction)
+    side = re.compile(r"(door (?:on|to) (?:your|the)) (left|right)")
+    seed, episode = next((s, e) for s, e in of_sort("instruction") if side.search(e.instruction))
+    other_side = {"left": "right", "right": "left"}
+    wrong = replace(
+        episode, instruction=side.sub(lambda found: f"{found[1]} {other_side[found[2]]}", episode.instruction)
     )
-    wrong = replace(episode, instruction=re.sub(r"(door (?:on|to) your) left", r"\1 right", episode.instruction))
     with pytest.raises(AssertionError):
         Checker(floor_of(seed), wrong).check()
     seed, episode = next((s, e) for s, e in of_sort("instruction") if " past " in e.instruction)
