@@ -389,6 +389,8 @@ class Turn:
         answer: the text wanted; boxes in it are location tokens. Empty where it is not known.
         kind: what it is, such as "count", "caption" or "ground": losses and scores are told apart by it.
         id: unique among the turns of a data set.
+        things: all objects of the scene, each labelled with the words that name it, where they are known: what a
+            connector may be taught with; never what a model is shown.
     """
 
     position: int
@@ -399,7 +401,8 @@ class Turn:
     answer: str
     kind: str
     id: str
+    things: tuple[SceneBox, ...] = ()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Turn:
-        """A copy with `change` applied to every tensor."""
+        """A copy with `change` applied to every tensor of the scene."""
         return replace(self, points=self.points.map(change))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -27,7 +27,7 @@ from genworld.world.rooms.store import FloorStore
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_KEPT_FACTS, _KEPT_POINTS = 1024, 4
+_KEPT_FACTS, _KEPT_POINTS = 8192, 4
 _DRAWS = 50
 
 Split = Literal["train", "validation"]
@@ -139,13 +139,29 @@ class RoomTurns:
             if told is not None:
                 name = f"{facts.floor.name}/{position}"
                 return Turn(
-                    position, facts.floor.name, lifted.points, told.history, told.prompt, told.answer, kind, name
+                    position,
+                    facts.floor.name,
+                    lifted.points,
+                    told.history,
+                    told.prompt,
+                    told.answer,
+                    kind,
+                    name,
+                    self._things(index),
                 )
         raise ValueError(f"{facts.floor.name}: nothing of {', '.join(self._kinds)} can be said about it")
 
     def facts(self, index: int) -> Facts:
         """What is true about floor `index`."""
         return _recent(self._facts, _KEPT_FACTS, index, lambda: Facts(self.store(self.seeds[index])))
+
+    def _things(self, index: int) -> tuple[SceneBox, ...]:
+        """What stands on floor `index`, with the words of its size, colour and kind."""
+        floor = self.facts(index).floor
+        return tuple(
+            replace(box, label=f"{thing.size} {thing.colour} {thing.kind}")
+            for box, thing in zip(floor.boxes, floor.things, strict=True)
+        )
 
     def lifted(self, index: int) -> LiftedScene:
         """The points of floor `index`; the same tensors in calls that follow one another."""

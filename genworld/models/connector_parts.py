@@ -21,11 +21,45 @@ from genworld.ops.precision import without_autocast
 from genworld.ops.ragged import Segments
 
 
+class SceneObjects(NamedTuple):
+    """What queries say of objects, one each.
+
+    Attributes:
+        lower: least corner of its box, metres, scene axes.
+        upper: greatest corner.
+        sure: logit of there being one.
+        words: what it is, in the space of what listens: near the embeddings of the words that name it.
+    """
+
+    lower: Float[Tensor, "B Q 3"]
+    upper: Float[Tensor, "B Q 3"]
+    sure: Float[Tensor, "B Q"]
+    words: Float[Tensor, "B Q D"]
+
+
+class ObjectSteps(NamedTuple):
+    """What a connector says of objects on its way; see `object_queries` and `object_losses`.
+
+    Attributes:
+        things: logits of each point of the batch: does it belong to an object?
+        steps: what the queries say after each block.
+        keep: which queries are real.
+    """
+
+    things: Float[Tensor, "B P"]
+    steps: tuple[SceneObjects, ...]
+    keep: Bool[Tensor, "B Q"]
+
+
 class SceneTokens(NamedTuple):
-    """Tokens of scenes on their way: padded, and which are real. The real ones of a scene are in their order."""
+    """Tokens of scenes on their way: padded, and which are real. The real ones of a scene are in their order.
+
+    Where queries became objects, what they said is in `objects`.
+    """
 
     x: Float[Tensor, "B N D"]
     keep: Bool[Tensor, "B N"]
+    objects: ObjectSteps | None = None
 
 
 class Part(nn.Module):

@@ -19,6 +19,7 @@ from genworld.models.connector_parts import (
     ResamplerConfig,
     SceneTokens,
 )
+from genworld.models.object_queries import ObjectQueriesConfig
 from genworld.models.point_batch import PointBatch, thin
 from genworld.types import PointSet
 
@@ -29,6 +30,7 @@ __all__ = [
     "LinearConfig",
     "MLPConfig",
     "NormConfig",
+    "ObjectQueriesConfig",
     "PartConfig",
     "PointBatch",
     "Positions3DConfig",
@@ -37,7 +39,16 @@ __all__ = [
     "SceneTokens",
 ]
 
-PartConfig = Positions3DConfig | ColoursConfig | NormConfig | QFormerConfig | ResamplerConfig | LinearConfig | MLPConfig
+PartConfig = (
+    Positions3DConfig
+    | ColoursConfig
+    | NormConfig
+    | ObjectQueriesConfig
+    | QFormerConfig
+    | ResamplerConfig
+    | LinearConfig
+    | MLPConfig
+)
 
 
 @dataclass(frozen=True, kw_only=True)

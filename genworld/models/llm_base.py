@@ -158,6 +158,11 @@ class LanguageModel(nn.Module):
 
     # Numbers
 
+    @property
+    def table(self) -> Float[Tensor, "V D"]:
+        """Embeddings of all tokens."""
+        return self.network.get_input_embeddings().weight
+
     def embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
         """Embeddings of tokens."""
         return self.network.get_input_embeddings()(ids)

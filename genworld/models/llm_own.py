@@ -28,6 +28,9 @@ _MARKS = ("<end>", "<user>", "<assistant>")
 
 _NUM_BYTES = 256
 
+_ALIKE, _BACK = 0.6, 0.3
+"""How much of queries and keys begins alike, and of values as what they were."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLLMConfig:
@@ -81,6 +84,8 @@ class OwnLLM(LanguageModel):
             num_key_value_heads=config.num_heads,
             max_position_embeddings=config.max_tokens,
             initializer_range=config.width**-0.5 / 2,
+            # On a CPU, PyTorch's fused attention takes twice as long over rows of different lengths.
+            attn_implementation="eager",  # type: ignore[call-arg]
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=0,
@@ -88,7 +93,30 @@ class OwnLLM(LanguageModel):
         )
         self.network = LlamaForCausalLM(settings)
         self._tokenizer: Tokenizer | None = None
+        self._start(config)
         self._start_locations()
+
+    @torch.no_grad()
+    def _start(self, config: OwnLLMConfig) -> None:
+        """First weights with which few layers learn soon to look things up in what stands before.
+
+        Embeddings are as large as what normalisation makes of them, and blocks begin as small changes, so that a word
+        stays what it is on its way; queries and keys begin alike in part, so that like attends to like, and values
+        return as what they were (Trockman & Kolter 2023, "Mimetic initialization of self-attention layers").
+        """
+        network, width = self.network, config.width
+        table = network.get_input_embeddings().weight
+        table.div_(table.std())
+        network.model.norm.weight.fill_(width**-0.5)
+        small = (2 * config.depth) ** -0.5
+        for block in network.model.layers:
+            attention = block.self_attn
+            alike, back = (torch.linalg.qr(torch.randn(width, width)).Q for _ in range(2))
+            for layer, share in ((attention.q_proj, _ALIKE * alike), (attention.k_proj, _ALIKE * alike)):
+                layer.weight.mul_(0.5).add_(share)
+            attention.v_proj.weight.mul_(0.5).add_(_BACK * back)
+            attention.o_proj.weight.mul_(0.5 * small).add_(_BACK * back.T)
+            block.mlp.down_proj.weight.mul_(small)
 
     @torch.no_grad()
     def _start_locations(self) -> None:
@@ -100,10 +128,7 @@ class OwnLLM(LanguageModel):
         )
         width = table.shape[1] // len(axes) // 2 * 2
         for row, axis in enumerate(axes):
-            waves = (
-                sinusoids(axis * (AXIS_CELLS / cells), width, longest=AXIS_CELLS / 4)
-                * self.network.config.initializer_range
-            )
+            waves = sinusoids(axis * (AXIS_CELLS / cells), width, longest=AXIS_CELLS / 4)
             table[self.first_location :, row * width : (row + 1) * width] = waves.to(table)
 
     def fit(self, corpus: Iterable[str]) -> None:

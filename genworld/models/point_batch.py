@@ -60,6 +60,18 @@ class PointBatch:
         upper = torch.where(real, self.points, -infinite).amax(dim=1)
         return (lower + upper) / 2
 
+    def cells_at(self, places: Float[Tensor, "B Q 3"]) -> Float[Tensor, "B Q 3"]:
+        """Cells, with fractions, of the scene's codec at places in metres.
+
+        The codec itself is not here; its scale and shift are fitted to the points and their cells, axis by axis. That
+        is exact to a small part of a cell; along an axis without extent, everything is in the cell of the points.
+        """
+        weights = (self.keep / self.keep.sum(dim=1, keepdim=True))[..., None]
+        means, cells = (weights * self.points).sum(dim=1), (weights * (self.voxels + 0.5)).sum(dim=1)
+        spread = self.points - means[:, None]
+        slopes = (weights * spread * self.voxels).sum(dim=1) / (weights * spread.square()).sum(dim=1).clamp(min=1e-6)
+        return cells[:, None] + slopes[:, None] * (places - means[:, None])
+
 
 def thin(scene: PointSet, limit: int) -> PointSet:
     """At most `limit` points of a scene, evenly spread over all of them.

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
 from genworld.models.llm_base import SCENE_MARK
+from genworld.models.object_losses import KnownObjects, ObjectLosses, object_losses
+from genworld.models.point_batch import PointBatch
 from genworld.ops.precision import without_autocast
 from genworld.types import Turn
 
@@ -40,12 +42,31 @@ class SceneInputs:
         keep: which of them are real.
         answers: ids with the end, padded on the right; without columns where there are to be none.
         answers_keep: which of them are real.
+        scenes: what the prompts' scenes were taken from.
     """
 
     prompt: Float[Tensor, "B L D"]
     keep: Bool[Tensor, "B L"]
     answers: Int[Tensor, "B A"]
     answers_keep: Bool[Tensor, "B A"]
+    scenes: SeenScenes
+
+
+@dataclass(frozen=True)
+class SeenScenes:
+    """The scenes that turns are about, each once.
+
+    Attributes:
+        turns: for each scene, one that is about it.
+        batch: their points.
+        tokens: what the connector made of them.
+        rows: the scene of each turn.
+    """
+
+    turns: tuple[Turn, ...]
+    batch: PointBatch
+    tokens: SceneTokens
+    rows: Int[Tensor, " B"]
 
 
 @dataclass(frozen=True)
@@ -97,15 +118,17 @@ class SceneLLM(nn.Module):
         ids, keep = _pad(prompts, self._device, left=not self.llm.has_encoder)
         answer_ids, answers_keep = _pad(answers, self._device, left=False, filling=self.llm.end)
         words = self.llm.embed(ids.clamp(min=0))
-        return SceneInputs(splice(words, ids, self._scenes(turns)), keep, answer_ids, answers_keep)
+        scenes = self.see(turns)
+        own = SceneTokens(scenes.tokens.x[scenes.rows], scenes.tokens.keep[scenes.rows])
+        return SceneInputs(splice(words, ids, own), keep, answer_ids, answers_keep, scenes)
 
-    def _scenes(self, turns: Sequence[Turn]) -> SceneTokens:
-        """Tokens of the scene of each turn; turns that share the tensors of a scene share the work."""
-        distinct = {id(turn.points.features): turn.points for turn in turns}
-        scenes = self.connector(self.connector.stack(list(distinct.values())))
+    def see(self, turns: Sequence[Turn]) -> SeenScenes:
+        """The scenes of turns; those that share the tensors of a scene share the work."""
+        distinct = {id(turn.points.features): turn for turn in turns}
+        batch = self.connector.stack([turn.points for turn in distinct.values()])
         numbers = {key: number for number, key in enumerate(distinct)}
-        rows = torch.tensor([numbers[id(turn.points.features)] for turn in turns], device=scenes.x.device)
-        return SceneTokens(scenes.x[rows], scenes.keep[rows])
+        rows = torch.tensor([numbers[id(turn.points.features)] for turn in turns], device=batch.points.device)
+        return SeenScenes(tuple(distinct.values()), batch, self.connector(batch), rows)
 
     def _prompt_ids(self, turn: Turn) -> list[int]:
         if not turn.prompt.strip():
@@ -137,14 +160,44 @@ class SceneLLM(nn.Module):
 
     def loss(self, turns: Sequence[Turn]) -> TurnLosses:
         """Losses of the answers alone, in float32 under autocast too."""
-        inputs = self.inputs(turns, with_answers=True)
+        return self.answer_losses(self.inputs(turns, with_answers=True))
+
+    def answer_losses(self, inputs: SceneInputs) -> TurnLosses:
+        """The same of inputs with answers."""
         logits, keep = self.logits(inputs), inputs.answers_keep
         with without_autocast(logits):
             each = F.cross_entropy(logits[keep].float(), inputs.answers[keep], reduction="none")
         rows = keep.nonzero()[:, 0]
         right = (logits.detach().argmax(dim=-1) == inputs.answers) & keep
-        sums = each.new_zeros(len(turns)).index_add(0, rows, each)
+        sums = each.new_zeros(len(keep)).index_add(0, rows, each)
         return TurnLosses(sums, keep.sum(dim=1), right.sum(dim=1))
+
+    def object_losses(self, scenes: SeenScenes) -> ObjectLosses:
+        """What the connector's queries lack of the objects of scenes (see `models.object_losses`).
+
+        Raises:
+            ValueError: the connector has no queries that become objects, or the objects of a scene are not known.
+        """
+        objects = scenes.tokens.objects
+        if objects is None:
+            raise ValueError(
+                "the loss of objects needs a connector with a part of kind objects: give it one, or set the weight of "
+                "objects to 0"
+            )
+        known = [self._known(turn) for turn in scenes.turns]
+        return object_losses(objects, scenes.batch, known, self.llm.table)
+
+    def _known(self, turn: Turn) -> KnownObjects:
+        if not turn.things:
+            raise ValueError(
+                f"scene {turn.scene} has no known objects, which the loss of objects needs: take data with boxes and "
+                "labels, or set the weight of objects to 0"
+            )
+        lower, upper = (
+            torch.stack([getattr(thing, name) for thing in turn.things]).float().to(self._device)
+            for name in ("lower", "upper")
+        )
+        return KnownObjects(lower, upper, tuple(tuple(self.llm.encode(thing.label)) for thing in turn.things))
 
     @torch.no_grad()
     def generate(self, turns: Sequence[Turn], config: GenerationConfig | None = None) -> list[str]:

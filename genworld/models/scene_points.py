@@ -14,12 +14,20 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from jaxtyping import Bool, Float
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from genworld.config import encode
-from genworld.models.images import EncodedViews, ImageEncoderConfig, RandomEncoderConfig, build_image_encoder
-from genworld.models.points import DirectLifter, DirectLifterConfig, FeatureCloud, Lifter, ViewFeatures, select_views
+from genworld.models.images import (
+    EncodedViews,
+    ImageEncoderConfig,
+    RandomEncoderConfig,
+    WorldEncoder,
+    build_image_encoder,
+)
+from genworld.models.points import DirectLifter, DirectLifterConfig, FeatureCloud, Lifter, select_views
 from genworld.models.points_field import FieldLifter, FieldLifterConfig
 from genworld.models.points_fusion import FusionLifter, FusionLifterConfig
 from genworld.ops.lifted import LiftedScene, covering_points
@@ -30,6 +38,26 @@ logger = logging.getLogger(__name__)
 
 LifterConfig = DirectLifterConfig | FusionLifterConfig | FieldLifterConfig
 _FORMAT = "genworld scene points 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundConfig:
+    """Few points for what is only around things, so that the many are left to things.
+
+    Attributes:
+        phrases: what the background is called.
+        against: what everything else is called; a point whose feature is nearer to a phrase of the background than to
+            any of these is of the background. The encoder must know phrases (kind `world`).
+        points: of the background, at most; `max_points` are then those of everything else.
+    """
+
+    phrases: tuple[str, ...]
+    against: tuple[str, ...]
+    points: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.phrases or not self.against or self.points < 1:
+            raise ValueError("background needs phrases, phrases to tell them against, and at least 1 point")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +72,7 @@ class ScenePointsConfig:
             surroundings keeps its points.
         lifted: False keeps the patches of views as they are, spread evenly over all views and without places: what is
             left without lifting, to measure what it is worth. The lifter then only says where location tokens are.
+        background: what gets few points only; None treats all alike.
         max_views: only so many views, which show most of the scene together; None for all.
         cells: location tokens along each axis.
         cache: folder in which points are kept; None lifts a scene every time.
@@ -53,6 +82,7 @@ class ScenePointsConfig:
     lifter: LifterConfig = field(default_factory=lambda: DirectLifterConfig(voxel=0.1))
     max_points: int = 1024
     colour_weight: float = 2.0
+    background: BackgroundConfig | None = None
     lifted: bool = True
     max_views: int | None = None
     cells: int = 256
@@ -73,7 +103,7 @@ class ScenePoints:
         self.config = config
 
     @cached_property
-    def features(self) -> ViewFeatures:
+    def features(self) -> EncodedViews:
         """The encoder; built when the first scene is lifted."""
         return EncodedViews(build_image_encoder(self.config.encoder))
 
@@ -139,13 +169,37 @@ class ScenePoints:
         return PointSet(features[kept], nowhere, tints[kept], nowhere.long())
 
     def _chosen(self, name: str, cloud: FeatureCloud, codec: SceneCodec) -> LiftedScene:
-        kept = covering_points(
-            torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1), self.config.max_points
-        )
+        places = torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1)
+        if self.config.background is None:
+            kept = covering_points(places, self.config.max_points)
+        else:
+            behind = self._is_background(cloud.features)
+            groups = ((~behind, self.config.max_points), (behind, self.config.background.points))
+            rows = [(group.nonzero()[:, 0], most) for group, most in groups if group.any()]
+            kept = torch.cat([row[covering_points(places[row], most)] for row, most in rows])
         points = cloud.points[kept]
         # Rounded as the file is, so that a scene is the same whether it comes from there or not.
         features, colours = cloud.features[kept].half().float(), cloud.colours[kept].half().float()
         return LiftedScene(name, PointSet(features, points, colours, codec.voxels(points)), codec)
+
+    def _is_background(self, features: Float[Tensor, "P D"]) -> Bool[Tensor, " P"]:
+        background = self.config.background
+        assert background is not None
+        behind, others = self._phrases
+        features = F.normalize(features, dim=-1)
+        return (features @ behind.T).amax(dim=1) > (features @ others.T).amax(dim=1)
+
+    @cached_property
+    def _phrases(self) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
+        """Of the background and of everything else, as the encoder sees them."""
+        background, encoder = self.config.background, self.features.encoder
+        assert background is not None
+        if not isinstance(encoder, WorldEncoder):
+            raise ValueError(
+                "task.points.background compares features with phrases, which an encoder of kind "
+                f"{self.config.encoder.kind} does not know: use {{kind: world}}, or set background to null"
+            )
+        return tuple(encoder.network.encode_texts(list(x)) for x in (background.phrases, background.against))  # type: ignore[return-value]
 
     def _path(self, folder: Path, key: str) -> Path:
         facts = {"config": encode(replace(self.config, cache=None)), "features": self.features.name}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genworld.data.examples import ExampleSource
 from genworld.models.llm import GenerationConfig
-from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
+from genworld.models.scene_llm import SceneLLM, SceneLLMConfig, SeenScenes
 from genworld.models.scene_points import ScenePointsConfig
 from genworld.ops.lifted import seen_from_above
 from genworld.ops.pictures import write_sheet
@@ -33,6 +33,9 @@ class ConverseConfig:
             BLIP-2); "instruct" trains all that the model's config says.
         corpus: turns that the tokenizer is fitted to, where the language model has one of its own.
         max_tokens: longest answer, in tokens.
+        answers: weight of the loss of answers; 0 leaves the language model out of training steps.
+        objects: weight of the loss of objects (see `models.object_losses`), beside 1 of an answer; needs a connector
+            with a part of kind `objects`, and data with boxes.
     """
 
     kind: Literal["converse"] = "converse"
@@ -41,8 +44,15 @@ class ConverseConfig:
     stage: Literal["align", "instruct"] = "instruct"
     corpus: int = 4096
     max_tokens: int = 128
+    answers: float = 1.0
+    objects: float = 0.0
 
     def __post_init__(self) -> None:
+        if min(self.answers, self.objects) < 0 or not self.answers + self.objects > 0:
+            raise ValueError(
+                f"answers and objects must be at least 0, and one of them positive, got {self.answers} and "
+                f"{self.objects}"
+            )
         if self.corpus < 1 or self.max_tokens < 1:
             raise ValueError(f"corpus and max_tokens must be at least 1, got {self.corpus} and {self.max_tokens}")
 
@@ -81,18 +91,38 @@ class Converse(ExampleTask[Turn]):
         """The sum over answers of the mean loss of their tokens.
 
         By kind, `loss/KIND` is the mean over tokens, and `whole/KIND` the part of answers whose every token was the
-        likeliest after the right ones before it.
+        likeliest after the right ones before it. Of objects, `found` is the part of them that some query is sure of
+        (IoU of boxes at least 0.25), `named` the part of those with the right words, and `meant` the part of what
+        queries are sure of that is found.
         """
-        found = self.model.loss(pack.samples)
-        logs: dict[str, Tensor] = {}
-        units: dict[str, int] = {}
+        config, logs, units = self.config, dict[str, Tensor](), dict[str, int]()
+        if not config.answers:
+            scenes = self.model.see(pack.samples)
+            return TaskOutput(config.objects * self._objects(scenes, logs, units), logs, units)
+        inputs = self.model.inputs(pack.samples, with_answers=True)
+        found = self.model.answer_losses(inputs)
         for kind in sorted({turn.kind for turn in pack}):
             of_it = torch.tensor([turn.kind == kind for turn in pack], device=found.sums.device)
             logs[f"loss/{kind}"] = found.sums.detach()[of_it].sum()
             units[f"loss/{kind}"] = int(found.counts[of_it].sum())
             logs[f"whole/{kind}"] = (found.right == found.counts)[of_it].sum().float()
             units[f"whole/{kind}"] = int(of_it.sum())
-        return TaskOutput((found.sums / found.counts).sum(), logs, units)
+        loss = config.answers * (found.sums / found.counts).sum()
+        if config.objects:
+            loss = loss + config.objects * self._objects(inputs.scenes, logs, units)
+        return TaskOutput(loss, logs, units)
+
+    def _objects(self, scenes: SeenScenes, logs: dict[str, Tensor], units: dict[str, int]) -> Tensor:
+        """The loss of objects, as much of each scene as there are answers about it."""
+        found = self.model.object_losses(scenes)
+        for name, part, whole in (
+            ("found", found.found, found.known),
+            ("named", found.named, found.found),
+            ("meant", found.found, found.said),
+        ):
+            logs[f"objects/{name}"], units[f"objects/{name}"] = part.sum().float(), int(whole.sum())
+        logs["loss/objects"], units["loss/objects"] = found.sums.detach().sum(), len(found.sums)
+        return found.sums[scenes.rows].sum()
 
     def answer(self, turns: Sequence[Turn], batch: int = 16) -> list[str]:
         """Answers to turns, greedily; how many go through the model at once changes nothing."""

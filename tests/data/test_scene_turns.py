@@ -59,7 +59,9 @@ def test_a_turn_is_a_function_of_seed_and_position(folder: Path) -> None:
     other.read(1, 77)  # what was read before does not matter
     for position in range(30):
         first, again = one.read(position % 2, position), other.read(position % 2, position)
-        assert replace(first, points=again.points) == again
+        assert replace(first, points=again.points, things=again.things) == again
+        assert [thing.label for thing in first.things] == [thing.label for thing in again.things]
+        assert all(torch.equal(a.lower, b.lower) for a, b in zip(first.things, again.things, strict=True))
         assert torch.equal(first.points.features, again.points.features)
     assert any(one.read(0, p).prompt != room_turns(folder, seed=1).read(0, p).prompt for p in range(5))
 

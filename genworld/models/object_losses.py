@@ -1,0 +1,137 @@
+"""What teaches queries to become objects: boxes and the words that name them, matched one to one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genworld.models.connector_parts import ObjectSteps, SceneObjects
+from genworld.models.point_batch import PointBatch
+from genworld.ops.precision import without_autocast
+
+_MARGIN = 0.03
+"""Metres by which a box is widened when points are counted as its own: voxels lie on surfaces."""
+_SHARPNESS = 14.0
+"""Scale of the logits of words: a token that is the embedding of a word itself has this much for it."""
+_EARLIER = 0.5
+"""Weight of what is said after earlier blocks, beside 1 of the last."""
+
+
+@dataclass(frozen=True)
+class KnownObjects:
+    """The objects of one scene.
+
+    Attributes:
+        lower: corners of their boxes, metres, scene axes.
+        upper: greatest corners.
+        words: ids of the words that name each.
+    """
+
+    lower: Float[Tensor, "N 3"]
+    upper: Float[Tensor, "N 3"]
+    words: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ObjectLosses:
+    """Of every scene of a batch.
+
+    Attributes:
+        sums: the loss, float32.
+        found: objects whose box is matched with an IoU of at least 0.25 by a query that is sure of it.
+        named: those of them whose words are likelier than all others.
+        said: queries that are sure.
+        known: objects.
+    """
+
+    sums: Float[Tensor, " B"]
+    found: Int[Tensor, " B"]
+    named: Int[Tensor, " B"]
+    said: Int[Tensor, " B"]
+    known: Int[Tensor, " B"]
+
+
+def object_losses(
+    objects: ObjectSteps, batch: PointBatch, known: Sequence[KnownObjects], table: Float[Tensor, "V D"]
+) -> ObjectLosses:
+    """The set loss of DETR (Carion et al. 2020, section 3.1), with words of a language model for classes.
+
+    Queries and objects are matched by words, boxes and certainty after every block; a matched query learns the box (L1
+    and IoU) and the words of its object, each word alike, and all learn whether they are matched. Points learn whether
+    they belong to an object.
+
+    Args:
+        objects: what the connector said.
+        batch: the points that it saw.
+        known: objects of each scene, one at least.
+        table: embeddings of the language model's tokens; it is not taught.
+    """
+    table = table.detach().float()
+    table = table * (_SHARPNESS / table.square().sum(dim=-1).mean())
+    rows = [_scene_losses(objects, batch, number, scene, table) for number, scene in enumerate(known)]
+    sums = torch.stack([row[0] for row in rows])
+    counts = torch.tensor([row[1] for row in rows], device=sums.device)
+    return ObjectLosses(sums, *counts.unbind(dim=1))
+
+
+def _scene_losses(
+    objects: ObjectSteps, batch: PointBatch, number: int, known: KnownObjects, table: Tensor
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    points, keep = batch.points[number][batch.keep[number]], objects.keep[number]
+    with without_autocast(points):
+        loss = F.binary_cross_entropy_with_logits(
+            objects.things[number][batch.keep[number]].float(), belong(points, known).float()
+        )
+        for step in objects.steps:
+            said = SceneObjects(*(x[number][keep].float() for x in step))
+            more, counts = _step_losses(said, known, table)
+            loss = loss + (1.0 if step is objects.steps[-1] else _EARLIER) * more
+    return loss, (*counts, len(known.words))
+
+
+def belong(points: Float[Tensor, "P 3"], known: KnownObjects) -> Tensor:
+    """Which points lie in the box of an object."""
+    inside = (points[:, None] >= known.lower - _MARGIN) & (points[:, None] <= known.upper + _MARGIN)
+    return inside.all(dim=-1).any(dim=-1)
+
+
+def _step_losses(said: SceneObjects, known: KnownObjects, table: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+    from scipy.optimize import linear_sum_assignment
+
+    names = _word_costs(said.words, known, table)
+    corners = (said.lower[:, None] - known.lower).abs() + (said.upper[:, None] - known.upper).abs()
+    overlap = iou(said.lower[:, None], said.upper[:, None], known.lower, known.upper)
+    costs = names + corners.sum(dim=-1) + 2 * (1 - overlap) + F.softplus(-said.sure)[:, None]
+    rows, columns = (torch.from_numpy(x).to(costs.device) for x in linear_sum_assignment(costs.detach().cpu().numpy()))
+    wanted = torch.zeros_like(said.sure).index_fill(0, rows, 1.0)
+    matched = names[rows, columns] + corners[rows, columns].sum(dim=-1) + (1 - overlap[rows, columns])
+    loss = 2 * F.binary_cross_entropy_with_logits(said.sure, wanted) + matched.mean()
+    found = (overlap[rows, columns] >= 0.25) & (said.sure[rows] > 0)
+    logits = said.words[rows].detach() @ table.T
+    named = 0
+    for row, column, good in zip(logits, columns.tolist(), found.tolist(), strict=True):
+        words = set(known.words[column])
+        named += good and set(row.topk(len(words)).indices.tolist()) == words
+    return loss, (int(found.sum()), named, int((said.sure > 0).sum()))
+
+
+def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor) -> Float[Tensor, "Q N"]:
+    """Of each query and object, the mean over the object's words of how unlikely they are; 0 at best."""
+    logs = (words @ table.T).log_softmax(dim=-1)
+    means = [logs[:, list(ids)].mean(dim=1) + math.log(len(ids)) for ids in known.words]
+    return -torch.stack(means, dim=1)
+
+
+def iou(
+    lower: Float[Tensor, "*n 3"], upper: Float[Tensor, "*n 3"], other_lower: Tensor, other_upper: Tensor
+) -> Float[Tensor, "*n"]:
+    """Intersection over union of boxes along the axes."""
+    sides = torch.minimum(upper, other_upper) - torch.maximum(lower, other_lower)
+    both = sides.clamp(min=0).prod(dim=-1)
+    return both / ((upper - lower).prod(dim=-1) + (other_upper - other_lower).prod(dim=-1) - both).clamp(min=1e-6)

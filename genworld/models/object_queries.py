@@ -1,0 +1,212 @@
+"""Queries that begin at points of a scene and become its objects: the part of a connector that is taught with boxes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens
+from genworld.models.point_batch import PointBatch
+from genworld.nn.mlp import MLP
+from genworld.ops.precision import without_autocast
+
+_SPREAD = 4
+"""A query looks at every so many of its nearest points: further with as many."""
+_COLOUR = 2.0
+"""Metres that a step from black to white is worth when seeds are spread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectQueriesConfig:
+    """Queries that begin at points and become objects.
+
+    Seeded at points (3DETR, Misra et al. 2021), they look at what is around their seeds, told relative to them
+    (PointNet++, Qi et al. 2017), and at each other, so that no two become the same object (DETR, Carion et al. 2020).
+    Each says where its object is, and its token carries that place.
+
+    They are taught by `object_losses` where boxes are known, and by what is answered.
+
+    Attributes:
+        width: of the queries on their way; tokens come out in the width of what listens.
+        depth: blocks.
+        num_heads: must divide the width.
+        num_queries: tokens that come out; more than a scene has objects.
+        neighbours: points that each query looks at.
+        cells: of the codec along an axis.
+    """
+
+    kind: Literal["objects"] = "objects"
+    width: int = 128
+    depth: int = 3
+    num_heads: int = 4
+    num_queries: int = 40
+    neighbours: int = 48
+    cells: int = 256
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")
+        if min(self.num_queries, self.depth, self.neighbours) < 1:
+            raise ValueError(
+                f"num_queries, depth and neighbours must be at least 1, got {self.num_queries}, {self.depth} and "
+                f"{self.neighbours}"
+            )
+
+    def build(self, in_width: int, consumer: int) -> Part:
+        """See `PartConfig`."""
+        return ObjectQueries(self, in_width, consumer)
+
+
+class ObjectQueries(Part):
+    """See `ObjectQueriesConfig`."""
+
+    per_point = True
+
+    def __init__(self, config: ObjectQueriesConfig, in_width: int, consumer: int) -> None:
+        super().__init__()
+        self.config, self.out_width, width = config, consumer, config.width
+        self.thing = nn.Linear(in_width, 1)
+        self.enter, self.tint = nn.Linear(in_width, width), nn.Linear(3, width)
+        self.around, self.mix = MLP(3 * 9, width, width, "gelu"), MLP(width, 2 * width, width, "gelu")
+        self.begin, self.seat = nn.Linear(width, width), MLP(3 * 13, width, width, "gelu")
+        self.norm_points, self.norm_mix, self.norm = (nn.LayerNorm(width) for _ in range(3))
+        self.blocks = nn.ModuleList(QueryBlock(width, config.num_heads) for _ in range(config.depth))
+        self.box, self.sure = MLP(width, width, 6, "gelu"), nn.Linear(width, 1)
+        self.say, self.place = nn.Linear(width, consumer), MLP(9 * 15, width, consumer, "gelu")
+
+    def num_tokens(self, n: int) -> int:
+        """See `Part`."""
+        return min(n, self.config.num_queries)
+
+    def forward(self, tokens: SceneTokens, batch: PointBatch) -> SceneTokens:
+        """See `Part`."""
+        things = self.thing(tokens.x)[..., 0].float()
+        seeds, keep = choose_seeds(batch, things, self.config.num_queries)
+        near = neighbours(batch, things, seeds, self.config.neighbours)
+        points = self.enter(tokens.x) + self.tint(2 * batch.colours - 1)
+        own, at = _take(points, seeds), _take(batch.points, seeds)
+        with without_autocast(at):
+            offsets = _take(batch.points, near) - at[:, :, None]
+            middle = batch.middles() * at.new_tensor([1.0, 1.0, 0.0])  # height tells much, and begins at the floor
+            offsets, seats = waves(offsets / 4, 4), waves((at - middle[:, None]) / 16, 6)
+        seen = _take(points, near) + self.around(offsets)
+        seen = self.norm_points(seen + self.mix(self.norm_mix(seen)))
+        x = self.begin(own) + self.seat(seats) + seen.amax(dim=2)
+        steps: list[SceneObjects] = []
+        for block in self.blocks:
+            x = block(x, seen, keep)
+            steps.append(self._objects(self.norm(x), at))
+        objects = steps[-1]
+        told = torch.sigmoid(objects.sure)[..., None] * objects.words + self.place(
+            _places(objects, batch, self.config.cells)
+        )
+        return SceneTokens(told, keep, ObjectSteps(things, tuple(steps), keep))
+
+    def _objects(self, x: Float[Tensor, "B Q D"], at: Float[Tensor, "B Q 3"]) -> SceneObjects:
+        with without_autocast(x):
+            shift, size = self.box(x.float()).split(3, dim=-1)
+            centre, half = at + shift, size.clamp(-5, 3).exp() / 2
+            sure = self.sure(x.float())[..., 0]
+        return SceneObjects(centre - half, centre + half, sure, self.say(x))
+
+
+class QueryBlock(nn.Module):
+    """Attention of each query to its own points, of queries to each other, then an MLP."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.heads = num_heads
+        self.norm_near, self.norm_others, self.norm = (nn.LayerNorm(width) for _ in range(3))
+        self.ask, self.answer, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = MLP(width, 4 * width, width, "gelu")
+
+    def forward(
+        self, x: Float[Tensor, "B Q D"], seen: Float[Tensor, "B Q K D"], keep: Tensor
+    ) -> Float[Tensor, "B Q D"]:
+        """One round."""
+        q = rearrange(self.ask(self.norm_near(x)), "b q (h d) -> b q h 1 d", h=self.heads)
+        k, v = rearrange(self.answer(seen), "b q k (two h d) -> two b q h k d", two=2, h=self.heads)
+        x = x + self.out(rearrange(_attend(q, k, v), "b q h 1 d -> b q (h d)"))
+        q, k, v = rearrange(self.qkv(self.norm_others(x)), "b q (three h d) -> three b h q d", three=3, h=self.heads)
+        x = x + self.mix(rearrange(_attend(q, k, v, keep[:, None, None]), "b h q d -> b q (h d)"))
+        return x + self.mlp(self.norm(x))
+
+
+@torch.no_grad()
+def choose_seeds(
+    batch: PointBatch, things: Float[Tensor, "B P"], count: int
+) -> tuple[Int[Tensor, "B Q"], Float[Tensor, "B Q"]]:
+    """Points far from each other, in place and colour, among those that seem to belong to things; and which are real.
+
+    The farthest from all taken is taken next (Gonzalez 1985), so that each object gets one before a large one gets its
+    second. Where too few points seem to belong to things, the likeliest others are taken in.
+    """
+    places = torch.cat([batch.points, _COLOUR * batch.colours], dim=-1)
+    among = _likely(batch, things, count)
+    first = torch.where(among, things, -torch.inf).argmax(dim=1)
+    away = torch.where(among, torch.inf, -1.0)
+    seeds, keep = [first], [among.any(dim=1)]
+    rows = torch.arange(len(first), device=first.device)
+    for _ in range(min(count, places.shape[1]) - 1):
+        last = places[rows, seeds[-1]]
+        away = torch.minimum(away, (places - last[:, None]).square().sum(dim=-1))
+        best = away.max(dim=1)
+        away[rows, best.indices] = away[rows, best.indices].clamp(max=0)
+        seeds.append(best.indices)
+        keep.append(among.sum(dim=1) > len(keep))
+    return torch.stack(seeds, dim=1), torch.stack(keep, dim=1)
+
+
+@torch.no_grad()
+def neighbours(
+    batch: PointBatch, things: Float[Tensor, "B P"], seeds: Int[Tensor, "B Q"], count: int
+) -> Int[Tensor, "B Q K"]:
+    """Points around each seed, nearest first, that seem to belong to things; repeated where there are few."""
+    among = _likely(batch, things, 1)
+    away = torch.cdist(_take(batch.points, seeds), batch.points)
+    away = away.masked_fill(~among[:, None], torch.inf)
+    reach = min(_SPREAD * count, away.shape[-1])
+    order = away.topk(reach, largest=False)
+    real = order.values.isfinite().sum(dim=-1, keepdim=True)
+    steps = torch.linspace(0, 1, count, device=away.device) * (real - 1)
+    return order.indices.gather(2, steps.round().long())
+
+
+def _likely(batch: PointBatch, things: Float[Tensor, "B P"], at_least: int) -> Tensor:
+    """Real points that seem to belong to things; at least so many of each scene, if it has them."""
+    real = things.masked_fill(~batch.keep, -torch.inf)
+    least = real.topk(min(at_least, real.shape[1]), dim=1).values[:, -1:]
+    return batch.keep & (real >= least.clamp(max=0.0))
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of each scene by number."""
+    rows = torch.arange(len(x), device=x.device).view(-1, *[1] * (index.ndim - 1))
+    return x[rows, index]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+
+
+def waves(x: Float[Tensor, "*B n"], octaves: int) -> Float[Tensor, "*B m"]:
+    """Numbers, and sines and cosines of them, each octave twice as fast as the one before."""
+    angles = (x[..., None] * (2 * math.pi * 2.0 ** torch.arange(octaves, device=x.device))).flatten(-2)
+    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
+
+
+def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q n"]:
+    """Where boxes are: metres from the scene's middle, parts of the codec's box, and size. Answers do not move them."""
+    with without_autocast(batch.points):
+        lower, upper = objects.lower.detach(), objects.upper.detach()
+        centre = (lower + upper) / 2
+        metres = (centre - batch.middles()[:, None]) / 16
+        return waves(torch.cat([metres, batch.cells_at(centre) / cells - 0.5, (upper - lower) / 4], dim=-1), 7)

@@ -1,0 +1,199 @@
+"""Queries that become objects, and what teaches them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genworld.models.connector_parts import ObjectSteps, SceneObjects
+from genworld.models.connectors import Connector, ConnectorConfig, LinearConfig, NormConfig, ObjectQueriesConfig
+from genworld.models.object_losses import KnownObjects, belong, iou, object_losses
+from genworld.models.object_queries import choose_seeds, neighbours
+from genworld.models.point_batch import PointBatch
+from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
+from genworld.ops.scene_codec import SceneCodec
+from genworld.tasks.converse import Converse, ConverseConfig
+from genworld.types import Pack, PointSet, SceneBox, Turn
+from tests.models.scene_llm_cases import FEATURES, OWN, make_points, make_turns
+
+PART = ObjectQueriesConfig(width=16, depth=2, num_heads=2, num_queries=6, neighbours=8)
+WIDTH = OWN.width
+
+
+def make_connector() -> Connector:
+    torch.manual_seed(0)
+    return Connector(ConnectorConfig(parts=(NormConfig(), PART)), FEATURES, WIDTH).eval()
+
+
+def boxes(*rows: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    table = torch.tensor(rows)
+    return table[:, :3], table[:, 3:]
+
+
+def furnished(seed: int = 0) -> tuple[PointSet, tuple[SceneBox, ...]]:
+    """Three cubes of points whose features say what they are, over a floor of points."""
+    chance = torch.Generator().manual_seed(seed)
+    corners = torch.tensor([[0.5, 0.5, 0.0], [3.0, 1.0, 0.0], [1.5, 3.5, 0.5]])
+    looks = torch.eye(FEATURES)[torch.tensor([1, 2, 3])]
+    things = [corner + torch.rand(20, 3, generator=chance) for corner in corners]
+    floor = torch.rand(20, 3, generator=chance) * torch.tensor([5.0, 5.0, 0.01]) - torch.tensor([0.0, 0.0, 0.3])
+    points = torch.cat([*things, floor])
+    features = torch.cat([looks.repeat_interleave(20, 0), torch.eye(FEATURES)[[0]].expand(20, -1)])
+    voxels = ((points + 1) / 8 * 256).long()
+    labels = ("red chair", "lamp", "sofa")
+    known = tuple(SceneBox(name, i, corners[i], corners[i] + 1) for i, name in enumerate(labels))
+    return PointSet(features, points, torch.full((80, 3), 0.5), voxels), known
+
+
+def test_padding_and_the_order_of_points_make_no_difference() -> None:
+    connector = make_connector()
+    small, large = make_points(9, 1), make_points(40, 2)
+    alone = connector(connector.stack([small]))
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
+    together = connector(connector.stack([small.map(lambda x: x[order]), large]))
+    torch.testing.assert_close(alone.x[0], together.x[0, :6], rtol=1e-4, atol=1e-4)
+    assert together.keep.all()
+
+
+def test_a_scene_of_few_points_has_as_many_tokens() -> None:
+    connector = make_connector()
+    tokens = connector(connector.stack([make_points(3, 1), make_points(40, 2)]))
+    assert connector.num_tokens(3) == 3
+    assert connector.num_tokens(40) == 6
+    assert tokens.keep.sum(dim=1).tolist() == [3, 6]
+
+
+def test_seeds_are_things_and_far_apart() -> None:
+    points, _ = furnished()
+    batch = PointBatch.stack([points])
+    things = torch.where(torch.arange(80) < 60, 1.0, -1.0)[None]
+    seeds, keep = choose_seeds(batch, things, 3)
+    assert keep.all()
+    assert sorted((seeds[0] // 20).tolist()) == [0, 1, 2]  # one in each cube, none on the floor
+    near = neighbours(batch, things, seeds, 8)
+    assert (near < 60).all()
+
+
+def test_without_any_likely_thing_the_likeliest_points_are_taken() -> None:
+    batch = PointBatch.stack([furnished()[0]])
+    things = -torch.arange(80.0)[None] - 1
+    seeds, keep = choose_seeds(batch, things, 5)
+    assert keep.all()
+    assert sorted(seeds[0].tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_cells_at_is_the_codec() -> None:
+    codec = SceneCodec.from_bounds((-1, -2, 0), (7, 5, 3), cells=64)
+    points = torch.rand(500, 3) * torch.tensor([8.0, 7.0, 3.0]) - torch.tensor([1.0, 2.0, 0.0])
+    batch = PointBatch.stack([PointSet(torch.zeros(500, 2), points, torch.zeros(500, 3), codec.voxels(points))])
+    places = torch.rand(1, 20, 3) * torch.tensor([8.0, 7.0, 3.0]) - torch.tensor([1.0, 2.0, 0.0])
+    exact = (codec.normalize(places) + 1) / 2 * 64
+    assert (batch.cells_at(places) - exact).abs().max() < 0.1
+
+
+def test_iou_by_hand() -> None:
+    first, second = boxes((0, 0, 0, 2, 2, 2)), boxes((1, 0, 0, 3, 2, 2))
+    assert iou(*first, *second).item() == pytest.approx(4 / 12)
+    assert iou(*first, *boxes((5, 5, 5, 6, 6, 6))).item() == 0
+
+
+def told(known: KnownObjects, order: list[int], table: torch.Tensor) -> SceneObjects:
+    """What queries say that are right about everything, and one that means nothing."""
+    names = torch.stack([table[list(known.words[i])].sum(dim=0) for i in order] + [torch.zeros(table.shape[1])])
+    lower = torch.cat([known.lower[order], torch.full((1, 3), 9.0)])
+    upper = torch.cat([known.upper[order], torch.full((1, 3), 9.5)])
+    sure = torch.tensor([20.0] * len(order) + [-20.0])
+    return SceneObjects(lower[None], upper[None], sure[None], names[None])
+
+
+def losses_of(said: SceneObjects, known: KnownObjects, table: torch.Tensor):
+    points, _ = furnished()
+    batch = PointBatch.stack([points])
+    things = torch.where(belong(points.points, known), 20.0, -20.0)[None]
+    return object_losses(ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool)), batch, [known], table)
+
+
+def test_right_queries_lose_nothing_in_whatever_order() -> None:
+    table = torch.linalg.qr(torch.randn(12, 12)).Q * 3
+    lower, upper = (torch.stack([getattr(box, name) for box in furnished()[1]]) for name in ("lower", "upper"))
+    known = KnownObjects(lower, upper, ((1, 2), (3,), (4, 5)))
+    for order in ([0, 1, 2], [2, 0, 1]):
+        found = losses_of(told(known, order, table), known, table)
+        assert found.sums.item() < 1e-3
+        assert [x.item() for x in (found.found, found.named, found.said, found.known)] == [3, 3, 3, 3]
+
+
+def test_each_mistake_is_seen() -> None:
+    table = torch.linalg.qr(torch.randn(12, 12)).Q * 3
+    lower, upper = (torch.stack([getattr(box, name) for box in furnished()[1]]) for name in ("lower", "upper"))
+    known = KnownObjects(lower, upper, ((1, 2), (3,), (4, 5)))
+    right = told(known, [0, 1, 2], table)
+    moved = losses_of(right._replace(lower=right.lower + 2, upper=right.upper + 2), known, table)
+    assert moved.found.item() == 0
+    misnamed = losses_of(right._replace(words=right.words.roll(1, dims=1)), known, table)
+    assert misnamed.named.item() < 3
+    unsure = losses_of(right._replace(sure=-right.sure), known, table)
+    assert unsure.said.item() == 1
+    for wrong in (moved, misnamed, unsure):
+        assert wrong.sums.item() > 0.5
+
+
+def make_task(**weights: float) -> Converse:
+    torch.manual_seed(0)
+    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART)), llm=OWN)
+    task = Converse(ConverseConfig(model=config, **weights), SceneLLM(config, FEATURES))
+    task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1"])
+    return task
+
+
+def furnished_turns(count: int) -> list[Turn]:
+    scenes = [furnished(seed) for seed in range(count)]
+    return [
+        Turn(i, f"room{i}", points, (), "How many chairs are there?", "1", "count", f"q{i}", known)
+        for i, (points, known) in enumerate(scenes)
+    ]
+
+
+def test_objects_are_learned() -> None:
+    task = make_task(answers=0, objects=1)
+    optimizer = torch.optim.AdamW(task.model.connector.parameters(), lr=3e-3)
+    pack = Pack(tuple(furnished_turns(4)))
+    for _ in range(150):
+        out = task(pack, seed=0, step=0)
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    found = {name: (out.logs[name] / out.units[name]).item() for name in out.logs}
+    assert found["objects/found"] >= 0.9
+    assert found["objects/named"] >= 0.9
+    assert found["objects/meant"] >= 0.9
+
+
+def test_both_losses_reach_the_connector_once_per_scene() -> None:
+    task = make_task(answers=1, objects=0.5)
+    turns = furnished_turns(2)
+    again = replace(turns[1], position=2, id="q2")
+    out = task(Pack((*turns, again)), seed=0, step=0)
+    assert out.units["loss/objects"] == 2
+    answers = task.model.loss([*turns, again])
+    seen = task.model.see([*turns, again])
+    objects = task.model.object_losses(seen)
+    expected = (answers.sums / answers.counts).sum() + 0.5 * objects.sums[seen.rows].sum()
+    torch.testing.assert_close(out.loss, expected)
+
+
+def test_objects_need_a_part_and_boxes() -> None:
+    task = make_task(answers=0, objects=1)
+    with pytest.raises(ValueError, match="room0 has no known objects"):
+        task(Pack(tuple(make_turns(1))), seed=0, step=0)
+    plain = SceneLLMConfig(connector=ConnectorConfig(parts=(LinearConfig(),)), llm=OWN)
+    without = Converse(ConverseConfig(model=plain, objects=1), SceneLLM(plain, FEATURES))
+    without.model.fit_tokenizer(["a b"])
+    with pytest.raises(ValueError, match="a part of kind objects"):
+        without(Pack(tuple(furnished_turns(1))), seed=0, step=0)
+    with pytest.raises(ValueError, match="one of them positive"):
+        ConverseConfig(answers=0, objects=0)
+    with pytest.raises(ValueError, match="not divisible by num_heads"):
+        ObjectQueriesConfig(width=10, num_heads=4)
