@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _KEPT_FACTS, _KEPT_POINTS = 8192, 4
-_DRAWS = 50
+_DRAWS = 200
 
 Split = Literal["train", "validation"]
 
@@ -70,6 +70,8 @@ class RoomsData(ExamplesSettings):
         floor: what floors are like.
         cache: folder in which drawn floors are kept.
         weights: how often each kind of exchange is drawn, in proportion; kinds that are not named, never.
+        longest: words of a prompt in training, at most: short ones name things by their looks alone, and are learned
+            first.
     """
 
     kind: Literal["rooms"] = "rooms"
@@ -80,11 +82,14 @@ class RoomsData(ExamplesSettings):
     floor: FloorConfig = field(default_factory=FloorConfig)
     cache: Path
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TELLERS, 1.0))
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.floors < 1 or self.held_out < 0 or self.offset < 0 or min(self.size) < 1:
             raise ValueError("floors and size must be positive, held_out and offset at least 0")
+        if self.longest is not None and self.longest < 1:
+            raise ValueError(f"longest must be at least 1 word, or null for any, got {self.longest}")
         unknown = [kind for kind in self.weights if kind not in TELLERS]
         if unknown:
             raise ValueError(f"weights: there is no kind {unknown[0]!r}; there are {', '.join(TELLERS)}")
@@ -136,7 +141,7 @@ class RoomTurns:
         for _ in range(_DRAWS):
             (kind,) = chance.choices(self._kinds, self._weights)
             told = TELLERS[kind](facts, lifted, chance)
-            if told is not None:
+            if told is not None and len(told.prompt.split()) <= (self.data.longest or len(told.prompt)):
                 name = f"{facts.floor.name}/{position}"
                 return Turn(
                     position,

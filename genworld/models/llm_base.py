@@ -60,6 +60,21 @@ class GenerationConfig:
     repetition_penalty: float = 1.0
 
 
+@dataclass(frozen=True)
+class SharedStart:
+    """How prompts begin alike, so that their beginnings need to be worked out once each.
+
+    Attributes:
+        length: embeddings at the beginning of every prompt.
+        first: for each beginning, the number of a prompt that has it.
+        rows: for each prompt, the number of its beginning.
+    """
+
+    length: int
+    first: Int[Tensor, " S"]
+    rows: Int[Tensor, " B"]
+
+
 class LanguageModel(nn.Module):
     """A decoder-only or encoder-decoder network behind the same methods.
 
@@ -173,6 +188,7 @@ class LanguageModel(nn.Module):
         keep: Bool[Tensor, "B L"],
         answers: Int[Tensor, "B A"],
         answers_keep: Bool[Tensor, "B A"],
+        start: SharedStart | None = None,
     ) -> Float[Tensor, "B A V"]:
         """Logits of every token of the answers, from the prompt and the tokens before it.
 
@@ -181,6 +197,7 @@ class LanguageModel(nn.Module):
             keep: which of them are real.
             answers: ids, padded on the right.
             answers_keep: which of them are real.
+            start: how prompts begin alike. Saves work where a model knows how; changes nothing beyond rounding.
         """
         if self.has_encoder:
             first = answers.new_full((len(answers), 1), self.network.config.decoder_start_token_id)

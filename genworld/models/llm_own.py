@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from genworld.models.llm_base import (
     AXIS_CELLS,
     LanguageModel,
     Layout,
     LocationStyle,
+    SharedStart,
     between_locations,
     num_locations,
 )
@@ -131,6 +135,37 @@ class OwnLLM(LanguageModel):
             waves = sinusoids(axis * (AXIS_CELLS / cells), width, longest=AXIS_CELLS / 4)
             table[self.first_location :, row * width : (row + 1) * width] = waves.to(table)
 
+    def answer_logits(
+        self,
+        prompt: Float[Tensor, "B L D"],
+        keep: Bool[Tensor, "B L"],
+        answers: Int[Tensor, "B A"],
+        answers_keep: Bool[Tensor, "B A"],
+        start: SharedStart | None = None,
+    ) -> Float[Tensor, "B A V"]:
+        """See `LanguageModel`; what prompts share, such as a scene that much is asked about, is read once."""
+        if start is None or len(start.first) == len(prompt):
+            return super().answer_logits(prompt, keep, answers, answers_keep)
+        before = prompt.shape[1] - keep.sum(dim=1)  # padding of each prompt, on its left
+        shared = _rows(prompt[start.first], before[start.first], start.length)
+        read = self.network(inputs_embeds=shared, use_cache=True, logits_to_keep=1).past_key_values
+        known = _repeated(read, start.rows)
+        own = keep.sum(dim=1) - start.length
+        places = torch.arange(answers.shape[1], device=prompt.device)
+        longest = int((own + answers_keep.sum(dim=1)).max()) - 1
+        rest = _rows(F.pad(prompt, (0, 0, 0, longest)), before + start.length, longest)
+        written = self.embed(answers[:, :-1]).to(rest)
+        used = answers_keep[:, 1:]  # of what is written, the last token of an answer leads to nothing
+        rest = rest.index_put((used.nonzero()[:, 0], (own[:, None] + places[:-1])[used]), written[used])
+        real = torch.arange(longest, device=prompt.device) < (own + answers_keep.sum(dim=1) - 1)[:, None]
+        mask = torch.cat([real.new_ones(len(rest), start.length), real], dim=1).long()
+        numbers = torch.arange(start.length, start.length + longest, device=prompt.device).expand(len(rest), -1)
+        hidden = self.network.model(
+            inputs_embeds=rest, attention_mask=mask, position_ids=numbers, past_key_values=known, use_cache=True
+        ).last_hidden_state
+        ends = (own[:, None] - 1 + places).clamp(max=longest - 1)
+        return self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
+
     def fit(self, corpus: Iterable[str]) -> None:
         """Learn the words. Depends on the texts, not on their order.
 
@@ -176,6 +211,22 @@ class OwnLLM(LanguageModel):
         if self._tokenizer is None:
             raise ValueError("the language model has no vocabulary yet: `fit` it to texts or load a trained run")
         return self._tokenizer
+
+
+def _rows(x: Float[Tensor, "B L D"], first: Int[Tensor, " B"], count: int) -> Float[Tensor, "B n D"]:
+    """So many embeddings of each row, from its `first` on."""
+    places = first[:, None] + torch.arange(count, device=x.device)
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _repeated(read: Any, rows: Int[Tensor, " B"]) -> Any:
+    """Keys and values of what was read, once for each row that goes on from it."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for number, layer in enumerate(read.layers):
+        cache.update(layer.keys[rows], layer.values[rows], number)
+    return cache
 
 
 def _train_tokenizer(texts: Counter[str], size: int) -> Tokenizer:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
-from genworld.models.llm_base import SCENE_MARK
+from genworld.models.llm_base import SCENE_MARK, SharedStart
 from genworld.models.object_losses import KnownObjects, ObjectLosses, object_losses
 from genworld.models.point_batch import PointBatch
 from genworld.ops.precision import without_autocast
@@ -43,6 +43,7 @@ class SceneInputs:
         answers: ids with the end, padded on the right; without columns where there are to be none.
         answers_keep: which of them are real.
         scenes: what the prompts' scenes were taken from.
+        start: how the prompts begin alike; None where they do not.
     """
 
     prompt: Float[Tensor, "B L D"]
@@ -50,6 +51,7 @@ class SceneInputs:
     answers: Int[Tensor, "B A"]
     answers_keep: Bool[Tensor, "B A"]
     scenes: SeenScenes
+    start: SharedStart | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,17 @@ class SceneLLM(nn.Module):
         words = self.llm.embed(ids.clamp(min=0))
         scenes = self.see(turns)
         own = SceneTokens(scenes.tokens.x[scenes.rows], scenes.tokens.keep[scenes.rows])
-        return SceneInputs(splice(words, ids, own), keep, answer_ids, answers_keep, scenes)
+        return SceneInputs(splice(words, ids, own), keep, answer_ids, answers_keep, scenes, self._start(ids, scenes))
+
+    def _start(self, ids: Int[Tensor, "B L"], scenes: SeenScenes) -> SharedStart | None:
+        """Up to the end of their scene, prompts about the same scene are alike; None where scenes differ in length."""
+        tokens = scenes.tokens.keep.sum(dim=1)
+        if self.llm.has_encoder or tokens.min() != tokens.max():
+            return None
+        before = len(self.llm.encode(self.llm.layout.opening.split(SCENE_MARK)[0], marks=True)) + len(self.llm.start)
+        numbers = scenes.rows.tolist()
+        first = torch.tensor([numbers.index(scene) for scene in range(len(tokens))], device=ids.device)
+        return SharedStart(before + int(tokens[0]), first, scenes.rows)
 
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
         """The scenes of turns; those that share the tensors of a scene share the work."""
@@ -156,7 +168,7 @@ class SceneLLM(nn.Module):
 
     def logits(self, inputs: SceneInputs) -> Float[Tensor, "B A V"]:
         """Logits of every token of the answers."""
-        return self.llm.answer_logits(inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep)
+        return self.llm.answer_logits(inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep, inputs.start)
 
     def loss(self, turns: Sequence[Turn]) -> TurnLosses:
         """Losses of the answers alone, in float32 under autocast too."""

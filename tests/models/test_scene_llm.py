@@ -195,3 +195,20 @@ def test_from_a_config() -> None:
     config = decode(SceneLLMConfig, text)
     assert isinstance(config.llm, OwnLLMConfig)
     assert SceneLLM(config, FEATURES).llm.width == 32
+
+
+def test_what_prompts_share_is_read_once_and_changes_nothing() -> None:
+    model = make_model()
+    scenes = [make_points(9, 0), make_points(30, 1)]
+    turns = [replace(turn, points=scenes[number % 2]) for number, turn in enumerate(make_turns(8))]
+    inputs = model.inputs(turns, with_answers=True)
+    assert inputs.start is not None
+    assert inputs.start.first.tolist() == [0, 1]
+    shared, apart = model.logits(inputs), model.logits(replace(inputs, start=None))
+    keep = inputs.answers_keep
+    torch.testing.assert_close(shared[keep], apart[keep], rtol=1e-4, atol=1e-4)
+    gradients = [
+        torch.autograd.grad(logits[keep].square().sum(), model.connector.parts[1].queries, retain_graph=True)[0]
+        for logits in (shared, apart)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
