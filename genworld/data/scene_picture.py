@@ -116,8 +116,11 @@ def _draw(axes: Any, points: Tensor, colours: Tensor, order: tuple[int, int, int
 
 def _outline(axes: Any, box: SceneBox, plane: tuple[int, int], colour: str) -> None:
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     across, up = plane
     corner = (float(box.lower[across]), float(box.lower[up]))
     axes.add_patch(Rectangle(corner, float(box.size[across]), float(box.size[up]), fill=False, color=colour, lw=0.9))
-    axes.text(*corner, box.label, fontsize=6, color=colour)
+    outline = [withStroke(linewidth=1.5, foreground="white")]
+    above = (corner[0], float(box.upper[up]))
+    axes.text(*above, box.label, fontsize=7, color=colour, va="bottom", path_effects=outline)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 from torch import Tensor
 
 from genworld.data.scene_picture import draw_scene
@@ -24,7 +24,7 @@ _NEAR = 0.05  # metres: what is nearer to a camera is not drawn
 _NAMED, _GROUNDED = (255, 40, 40), (230, 120, 0)  # boxes that an answer names; that the model found for its words
 _DOT = 3000.0  # square points of print for a square metre of voxel: they nearly touch in a room of a few metres
 _MARGIN = 8  # pixels
-_LINE = 24  # pixels for the legend
+_FONT, _LINE = 15, 26  # pixels of letters, and for the legend
 _EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if (a ^ b).bit_count() == 1]
 
 
@@ -62,7 +62,7 @@ def draw_answer(
         said = "orange: named in words by the answer, and grounded by the model" + (
             "; red: boxes of the answer" * bool(boxes)
         )
-        ImageDraw.Draw(page).text((6, above.height + view.height + 6), said, fill=_GROUNDED)
+        ImageDraw.Draw(page).text((6, above.height + view.height + 6), said, _GROUNDED, ImageFont.load_default(_FONT))
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
     return path
@@ -123,13 +123,17 @@ def _with_boxes(view: View, boxes: Sequence[tuple[SceneBox, tuple[int, int, int]
     picture = Image.fromarray(to_uint8(view.pixels[:, None])[0].numpy())
     scale = width / picture.width
     picture = picture.resize((width, round(picture.height * scale)), Image.Resampling.BILINEAR)
-    pen = ImageDraw.Draw(picture)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT)
     for box, colour in boxes:
         pixels, depth = _project(view, _corners(box))
         places = (pixels * scale).tolist()
         if float(depth.min()) < _NEAR:
             continue  # it reaches behind the camera: its edges have no ends in the picture
+        ends = [sorted(place[axis] for place in places) for axis in (0, 1)]
+        if any(each[-1] < 0 or each[0] > side for each, side in zip(ends, picture.size, strict=True)):
+            continue  # beside the picture
         for a, b in _EDGES:
             pen.line((*places[a], *places[b]), fill=colour, width=2)
-        pen.text(tuple(places[-1]), box.label, fill=colour)
+        left, top = (max(each[0], 0) for each in ends)
+        pen.text((left, max(top - _FONT - 4, 0)), box.label, colour, font, stroke_width=2, stroke_fill="white")
     return picture
