@@ -86,7 +86,7 @@ class DepthMapper:
         """What is known by now; where the agent stands is free, whatever it saw there."""
         cell = self.agent.cell
         occupied = self._hits > 0
-        free = self._known & ~inflate(occupied, cell, self.agent.clearance)
+        free = self._known & ~inflate(occupied, cell, self.agent.radius)
         i, j = (self._cells(np.array([[stance.x, stance.y]])) - self._first)[0]
         free[i - 1 : i + 2, j - 1 : j + 2] = True
         origin = (float(self._first[0] * cell), float(self._first[1] * cell))

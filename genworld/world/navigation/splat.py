@@ -57,7 +57,7 @@ class PointViews:
         which = torch.full((height, width), -1)
         for level in range(_LEVELS):
             if level:
-                close = (depth < self.camera.focal * self.spacing * 2.5 / 2 ** (level - 1)).nonzero()[:, 0]
+                close = (depth < self.camera.focal * self.spacing * 1.5 / 2 ** (level - 1)).nonzero()[:, 0]
                 x, y, depth, kept = x[close], y[close], depth[close], kept[close]
             coarse, index = _splat(x, y, depth, kept, self.camera.size, 2**level)
             better = coarse < nearest - (_BEHIND if level else 0)
