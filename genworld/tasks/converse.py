@@ -76,6 +76,7 @@ class Converse(ExampleTask[Turn]):
     def __init__(self, config: ConverseConfig, model: SceneLLM) -> None:
         super().__init__()
         self.config, self.model = config, model
+        self.leaves_out_parameters = not config.answers  # such as those that only a token for answers needs
         if config.stage == "align":
             model.llm.requires_grad_(requires_grad=False)
 
