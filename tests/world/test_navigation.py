@@ -123,6 +123,15 @@ def test_the_map_of_a_cloud_is_that_of_the_floor() -> None:
     assert there.mean() > 0.9
 
 
+def test_without_points_the_views_are_taken() -> None:
+    floor = floor_of(3)
+    seen = map_of_scene(Scene("views only", floor.scene(size=(96, 96)).views))
+    exact = map_of_floor(floor)
+    there = np.array([exact.is_free(*place) for place in seen.metres(np.argwhere(seen.free) + 0.5)])
+    assert there.mean() > 0.9
+    assert seen.free.sum() > 0.5 * exact.free.sum()
+
+
 def test_places_are_snapped_to_free_ground() -> None:
     ground = room(0.18, Rectangle(2.0, 1.0, 3.0, 2.0))
     assert ground.snap(1.0, 1.0) == (1.0, 1.0)

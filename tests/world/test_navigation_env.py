@@ -277,6 +277,16 @@ def test_agents_stand_in_the_order_that_they_should() -> None:
         FrontierPolicy(BLIND)
 
 
+def test_who_looks_everywhere_sees_almost_all_and_stops() -> None:
+    config = NavigationConfig(task="object", camera=CAMERA, pose=True)
+    env = make(config, episodes(1, category="chair"))
+    policy = FrontierPolicy(config)
+    assert run(env, policy).stopped
+    found, place = policy.mapper.map(env.stance), place_of("rooms-0")
+    places = place.map.places()
+    assert np.mean([bool(found.known[found.index(*spot)]) for spot in places]) > 0.9
+
+
 def test_maps_are_drawn_with_their_ways() -> None:
     place, episode = place_of("rooms-0"), episodes(1)[0]
     picture = MapPicture(place.map)

@@ -106,7 +106,7 @@ def _views(places: Places) -> dict[str, Any]:
         poses = torch.from_numpy(np.stack([world_from_camera(each, camera.height) for each in stances])).float()
         ours.append(_seconds(lambda v=views, s=stances: [v(each) for each in s]))
         theirs.append(_seconds(lambda s=stage, p=poses: [trace(s, each[None], pinhole, camera.size) for each in p]))
-    name = "views, against tracing alone in the renderer of rooms"
+    name = "views, against rooms.render.trace alone"
     return _row(name, 12 / statistics.median(ours), 12 / statistics.median(theirs), "views per cpu-second")
 
 
