@@ -24,7 +24,7 @@ class PointViews:
     Attributes:
         camera: what the points are seen with.
         floor: height of the floor, metres.
-        spacing: one point is kept per cube of this side, metres; points are taken to be so far apart.
+        spacing: points in a cube of this side become their mean, metres; they are taken to be so far apart.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class PointViews:
             raise ValueError("expected points to see, got none: the scene is empty")
         self.camera, self.floor, self.spacing = camera or CameraConfig(), floor, spacing
         cells = np.floor((points - points.min(0)) / spacing).astype(np.int64)
-        _, first = np.unique(cells @ np.array([1, 1 << 20, 1 << 40]), return_index=True)
-        self._points = torch.from_numpy(points[first]).float().T.contiguous()
-        self._colours = torch.from_numpy((colours[first] * 255 + 0.5).astype(np.uint8))
+        _, cube = np.unique(cells @ np.array([1, 1 << 20, 1 << 40]), return_inverse=True)
+        count = np.bincount(cube)
+        means = [np.bincount(cube, values) / count for values in (*points.T, *colours.T)]
+        self._points = torch.from_numpy(np.stack(means[:3])).float()
+        self._colours = torch.from_numpy((np.stack(means[3:], axis=1) * 255 + 0.5).astype(np.uint8))
 
     def __call__(self, stance: Stance) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
         """See `Viewer`. Where nothing was scanned, colour and depth are 0."""
