@@ -26,7 +26,7 @@ from genworld.eval.palette import (
 WALL_LIGHT = 0.47  # brightness in [0, 1] that the wall stays below
 WALL_CHROMA = 0.10
 WALL_AREA = 0.012  # of the image
-WALL_SOLIDITY = 0.75  # part of its bounding box that a wall fills
+WALL_SOLIDITY = 0.75  # overlap of what is dark with an upright box, as intersection over union
 COVERED = 0.8  # of the largest area of a thing: where less is seen, something is in front of it
 NEAR = 0.035  # shorter sides: closer patches may cover one another
 
@@ -99,7 +99,8 @@ def find_wall(pixels: Float[Tensor, "3 F H W"]) -> Bool[np.ndarray, "H W"] | Non
     """The pixels of a dark grey box that stands still before a camera that stands still; None where there is none.
 
     It is looked for in the median over time, in which the shadows of what moves vanish; what is coloured and passes
-    before the wall has no say in it, however slowly it passes.
+    before the wall has no say in it, however slowly it passes. A shadow that comes to rest at the wall's foot hangs on
+    it like a tail: beyond the rows and columns that are filled a third as far as the fullest nothing is wall.
     """
     pixels = torch.nan_to_num(pixels.float(), 0.0, 0.0, 0.0)
     coloured = hue_and_chroma(pixels)[1] > MIN_CHROMA
@@ -110,9 +111,9 @@ def find_wall(pixels: Float[Tensor, "3 F H W"]) -> Bool[np.ndarray, "H W"] | Non
     found = _largest((chroma[0] < WALL_CHROMA).numpy() & (light < WALL_LIGHT).numpy())
     if found.mean() < WALL_AREA:
         return None
-    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
-    box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
-    return found if found.sum() > WALL_SOLIDITY * box else None
+    box = np.outer(_well_filled(found.sum(1)), _well_filled(found.sum(0)))
+    wall = found & box
+    return wall if wall.sum() > WALL_SOLIDITY * (found | box).sum() else None
 
 
 def grown(mask: Bool[np.ndarray, "*F H W"], sides: float) -> Bool[np.ndarray, "*F H W"]:
@@ -183,6 +184,12 @@ def _patches(own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, int]:
         return mask, len(kept)
     bridges, _ = label(own | others)
     return mask, len(np.unique(bridges[mask]))
+
+
+def _well_filled(counts: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """From the first to the last of the rows (or columns) in which there is a third as much as in the fullest."""
+    full, places = np.flatnonzero(3 * counts >= counts.max()), np.arange(len(counts))
+    return (places >= full[0]) & (places <= full[-1])
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

@@ -52,6 +52,24 @@ def test_what_passes_slowly_before_a_wall_does_not_hide_it() -> None:
         assert (found & truth).sum() / (found | truth).sum() > 0.6
 
 
+def test_a_shadow_at_the_foot_of_a_wall_is_not_wall() -> None:
+    clip, truth = blocks(), np.zeros((64, 64), dtype=bool)
+    truth[20:36, 20:44] = True
+    clip[:, :, truth] = -0.4
+    clip[:, :, 36:44, 24:31] = -0.5  # with it the wall fills 0.74 of the box around both
+    found = find_wall(clip)
+    assert found is not None
+    np.testing.assert_array_equal(found, truth)
+
+
+def test_what_is_dark_and_no_box_is_no_wall() -> None:
+    rows, columns = np.indices((64, 64))
+    for shape in (rows + columns < 60, np.abs(rows - 32) + np.abs(columns - 32) < 20, (rows < 10) | (columns < 10)):
+        clip = blocks()
+        clip[:, :, shape] = -0.4
+        assert find_wall(clip) is None
+
+
 def test_two_patches_of_a_colour_are_one_thing_only_behind_another() -> None:
     rows, left, right = slice(20, 34), slice(10, 18), slice(24, 32)
     halves = [("red", slice(None), rows, left), ("red", slice(None), rows, right)]
