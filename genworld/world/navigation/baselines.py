@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,8 @@ from genworld.world.navigation.follow import next_action
 from genworld.world.navigation.geodesic import CellField, Place
 from genworld.world.navigation.motion import Action, Mover, Stance
 from genworld.world.navigation.occupancy import OccupancyMap
+
+Baseline = Literal["oracle", "frontier", "forward", "random"]
 
 _REPLAN = 12  # steps after which the frontier explorer looks for the best frontier again
 _THERE = 0.3  # metres from a frontier that are near enough
@@ -185,6 +187,15 @@ class FrontierPolicy:
             cost = from_here.distance(*place) + (math.dist(place, goal) if goal is not None else 0.0)
             if from_here.distance(*place) > _THERE and cost < best:
                 best, self.ways = cost, CellField(ground, [place])
+
+
+def build_baseline(name: Baseline, env: NavigationEnv, seed: int = 0) -> Policy:
+    """The agent of a name; `seed` is that of a random one."""
+    if name == "oracle":
+        return OraclePolicy(env)
+    if name == "frontier":
+        return FrontierPolicy(env.config)
+    return ForwardPolicy() if name == "forward" else RandomPolicy(seed)
 
 
 def _goal_of(observation: dict[str, Any], stance: Stance) -> Place | None:

@@ -80,7 +80,9 @@ def place_of_scene(scene: Scene, agent: AgentConfig | None = None, camera: Camer
     return Place(scene.name, ground, PointViews(*scene_points(scene), ground.floor, camera))
 
 
-def point_goal(place: Place, seed: int, least: float = 1.0, radius: float = 0.2) -> Episode:
+def point_goal(
+    place: Place, seed: int, least: float = 1.0, radius: float = 0.2, goal: tuple[float, float] | None = None
+) -> Episode:
     """A random start and a random goal that can be reached from it: a function of its arguments.
 
     Args:
@@ -88,14 +90,17 @@ def point_goal(place: Place, seed: int, least: float = 1.0, radius: float = 0.2)
         seed: of the random numbers.
         least: metres that start and goal are apart on foot.
         radius: of the goal, metres; 0.2 is Habitat's PointNav.
+        goal: x and y in metres, where it is not to be drawn.
 
     Raises:
-        ValueError: the free ground is too small.
+        ValueError: the free ground is too small, or `goal` is not on it.
     """
     chance = Random(f"point goal/{place.name}/{seed}")
     places = place.map.places().tolist()
+    given = None if goal is None else _on_ground(place, goal, places[0])
     for _ in range(_TRIES):
-        start, goal = ((float(x), float(y)) for x, y in (chance.choice(places), chance.choice(places)))
+        start, drawn = ((float(x), float(y)) for x, y in (chance.choice(places), chance.choice(places)))
+        goal = given or drawn
         length = place.geodesics.distance(start, goal)
         if length >= least:
             floor = place.map.floor
@@ -105,3 +110,15 @@ def point_goal(place: Place, seed: int, least: float = 1.0, radius: float = 0.2)
                 f"{place.name}/{seed}", place.name, (*start, floor), heading, goals, geodesic_distance=length
             )
     raise ValueError(f"{place.name}: no two free places are {least} m apart on foot: ask for less")
+
+
+def _on_ground(place: Place, goal: tuple[float, float], reached: tuple[float, float]) -> tuple[float, float]:
+    """A goal that was asked for, if there is a way to it from a place that can be reached."""
+    ground = place.map
+    if ground.area(*goal) != ground.area(*reached):
+        x, y = ground.snap(*goal, ground.area(*reached))
+        raise ValueError(
+            f"{place.name}: nobody can walk to ({goal[0]:.2f}, {goal[1]:.2f}) m; the nearest place to which one can is "
+            f"({x:.2f}, {y:.2f})"
+        )
+    return goal

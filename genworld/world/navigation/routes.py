@@ -18,7 +18,7 @@ from jaxtyping import Float
 from genworld.world.navigation.episode import Episode, Goal, Position
 from genworld.world.navigation.geodesic import Field
 from genworld.world.navigation.place import Place, point_goal
-from genworld.world.navigation.route_facts import LATTICE, Clause, Surroundings, Way, spaced
+from genworld.world.navigation.route_facts import LATTICE, REACH, Clause, Surroundings, Way, spaced
 from genworld.world.navigation.route_words import FIND, POINT, wordings
 from genworld.world.rooms.floor import Floor
 from genworld.world.rooms.language.facts import DIRECTIONS
@@ -78,6 +78,34 @@ def floor_episodes(
         *_each(config.objects, lambda i: _object(around, config, f"{seed}.{i}")),
         *_each(config.instructions, lambda i: _instructed(around, config, f"{seed}.{i}")),
     ]
+
+
+def thing_goal(around: Surroundings, index: int, instruction: str, seed: int = 0, least: float = 1.5) -> Episode:
+    """A walk to one thing from a random start: a function of its arguments.
+
+    Args:
+        around: the floor.
+        index: of the thing.
+        instruction: what the agent is told.
+        seed: of the start.
+        least: metres from start to goal on foot.
+
+    Raises:
+        ValueError: the thing is seen from nowhere near it, or no start is far enough.
+    """
+    chance = Random(f"thing/{around.floor.name}/{index}/{seed}")
+    kind = around.floor.things[index].kind
+    if not len(around.sights(index)):
+        raise ValueError(f"{around.floor.name}: nobody can stand within {REACH} m of that {kind} and see it")
+    rooms = range(len(around.floor.plan.rooms))
+    starts = (_start(around, chance, around.field(index), least, room) for room in chance.sample(rooms, len(rooms)))
+    start = next((start for start in starts if start is not None), None)
+    if start is None:
+        raise ValueError(f"{around.floor.name}: no start is {least} m or more from that {kind} on foot: ask for less")
+    path = spaced(around.field(index).path(*start), STEP)
+    heading, length = chance.uniform(-math.pi, math.pi), around.field(index).distance(*start)
+    episode = _episode(around, f"thing/{index}/{seed}", start, heading, index, path, length)
+    return replace(episode, instruction=instruction, category=kind)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""What a walk is to lead to: a thing that words name, a point, or any point."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from genworld.data.scenes import open_scenes
+from genworld.types import Scene
+from genworld.world.navigation.episode import Episode
+from genworld.world.navigation.place import Place, point_goal
+from genworld.world.navigation.route_facts import Surroundings
+from genworld.world.navigation.routes import thing_goal
+from genworld.world.rooms import Floor, sample_floor
+from genworld.world.rooms.language.facts import Facts
+from genworld.world.rooms.language.mentions import mentions
+from genworld.world.rooms.language.referring import fits, phrases
+
+_POINT = re.compile(r"\s*([-+]?\d*\.?\d+)\s*,\s*([-+]?\d*\.?\d+)\s*")
+_LISTED = 16  # things named in an error
+
+
+def open_ground(name: str, which: str | None = None) -> Floor | Scene:
+    """A floor of the world from its seed, or a scan from its folder.
+
+    Args:
+        name: a seed or a path.
+        which: the scene of a folder; its first by default.
+
+    Raises:
+        ValueError: there is no such folder, or no such scene in it.
+    """
+    if name.isdecimal() and not Path(name).exists():
+        return sample_floor(int(name))
+    source = open_scenes(Path(name))
+    return source.read(which or source.names[0])
+
+
+def goal_point(goal: str) -> tuple[float, float] | None:
+    """The x and y of a goal such as "1.5,-2"; None of one in words."""
+    match = _POINT.fullmatch(goal)
+    return None if match is None else (float(match[1]), float(match[2]))
+
+
+def goal_episode(ground: Floor | Scene, place: Place, goal: str = "", seed: int = 0) -> Episode:
+    """An episode to a goal from a random start.
+
+    Args:
+        ground: the floor or scan.
+        place: its free ground.
+        goal: words that name one thing of a floor; x,y in metres; "" for a random point.
+        seed: of the start, and of a random goal.
+
+    Raises:
+        ValueError: the goal names nothing or several things, is in words where things have no names, or cannot be
+            reached.
+    """
+    point = goal_point(goal)
+    if point is not None or not goal.strip():
+        return point_goal(place, seed, goal=point)
+    if isinstance(ground, Scene):
+        raise ValueError(
+            f"goal {goal!r}: things of the scan {ground.name} have no names to go by: give a point as x,y in metres "
+            "(--goal=1.5,-2), or no goal for a random one"
+        )
+    around = Surroundings(ground, place)
+    return thing_goal(around, thing_named(around.facts, goal), goal, seed)
+
+
+def thing_named(facts: Facts, goal: str) -> int:
+    """Index of the one thing that a goal names.
+
+    Raises:
+        ValueError: it names nothing that is there, or several things.
+    """
+    named = mentions(goal)
+    floor, there = facts.floor.name, range(len(facts.things))
+    if not named:
+        raise ValueError(f"goal {goal!r} names no thing that floors have; on {floor} there are {_names(facts, there)}")
+    if len(named) > 1:
+        said = ", ".join(mention.phrase for mention in named)
+        raise ValueError(f"goal {goal!r} names several things ({said}): name the one to go to")
+    found = fits(facts, named[0].meant)
+    if not found:
+        raise ValueError(f"goal {goal!r}: {floor} has no such thing; there are {_names(facts, there)}")
+    if len(found) > 1:
+        raise ValueError(f"goal {goal!r} fits {len(found)} things of {floor}: say which of {_names(facts, found)}")
+    return found[0]
+
+
+def _names(facts: Facts, some: Sequence[int]) -> str:
+    """Things by the shortest phrase that fits each alone, and how many there are without one."""
+    alone = [next(map(str, phrases(facts, i)), None) for i in some]
+    names = sorted(name for name in alone if name is not None)
+    rest = len(alone) - len(names)
+    told = [*names[:_LISTED], *([f"{len(names) - _LISTED} more"] if len(names) > _LISTED else [])]
+    return ", ".join([*told, *([f"{rest} that no phrase tells apart"] if rest else [])])

@@ -1,0 +1,57 @@
+"""Walk through a scene to a goal, and watch.
+
+    python tools/navigate.py --scene 1 --goal "find the green table" --policy oracle --out walk.mp4
+    python tools/navigate.py --scene 1 --goal "go to the bed" --policy frontier --out walk.mp4
+    python tools/navigate.py --scene ROOM --goal 1.5,0.5 --policy oracle --out walk.mp4
+    python tools/navigate.py --scene ROOM --policy frontier --out walk.mp4          # to a random point
+
+A number is the seed of one of the world's floors; ROOM is a folder that holds a scan (see docs/scenes.md). A goal in
+words must name one thing of the floor; where it fits none or several, you are told which there are. Things of scans
+have no names: give a point as x,y in metres, scene axes (--goal=-1.5,0.5 where x is negative), or no goal for a random
+one.
+
+Policies: oracle takes the shortest way (it reads map and goal); frontier explores by its own depth and pose, and finds
+points but no things; forward and random see nothing.
+
+Writes the video (what is seen, beside the map with the way) and, as .png beside it, a picture of the route.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+POLICIES = ("oracle", "frontier", "forward", "random")
+
+
+def main() -> int:
+    """Parse the command line, walk, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scene", required=True, help="the seed of a floor, or a folder with a scan")
+    parser.add_argument("--name", help="which scene of the folder; the first by default")
+    parser.add_argument("--goal", default="", help='"find the red chair", or x,y in metres (a random point)')
+    parser.add_argument("--policy", choices=POLICIES, default="oracle", help="who walks (oracle)")
+    parser.add_argument("--seed", type=int, default=0, help="of the start, and of what is random (0)")
+    parser.add_argument("--max-steps", type=int, default=500, help="the walk is cut after so many actions (500)")
+    parser.add_argument("--size", type=int, default=384, help="pixels of the first-person view (384)")
+    parser.add_argument("--fps", type=float, default=8.0, help="steps shown in a second (8)")
+    parser.add_argument("--out", type=Path, default=Path("walk.mp4"), help="video to write, .mp4 or .gif (walk.mp4)")
+    args = parser.parse_args()
+
+    from genworld.pipelines.navigate import FilmConfig, film_walk
+    from genworld.pipelines.navigation_agents import baseline_agent
+    from genworld.pipelines.navigation_goals import open_ground
+
+    ground = open_ground(args.scene, args.name)
+    config = FilmConfig(args.size, args.fps)
+    filmed = film_walk(ground, baseline_agent(args.policy), args.out, args.goal, args.seed, config, args.max_steps)
+    print(filmed)
+    print(f"wrote {filmed.video} and {filmed.picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    from genworld.pipelines.command import run_command
+
+    sys.exit(run_command(main))
