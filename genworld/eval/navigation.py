@@ -40,13 +40,12 @@ _SEVERAL = 5  # ids shown in an error
 
 
 class Distance(Protocol):
-    """Distances to the nearest goal of an episode.
+    """Distances to the nearest goal of an episode."""
 
-    Attributes:
-        name: what kind of distance it is.
-    """
-
-    name: Literal["geodesic", "euclidean"]
+    @property
+    def name(self) -> Literal["geodesic", "euclidean"]:
+        """What kind of distance it is."""
+        ...
 
     def __call__(self, positions: Float[np.ndarray, "T 3"], goals: Float[np.ndarray, "G 3"]) -> Float[np.ndarray, " T"]:
         """Metres from each position to the nearest goal."""

@@ -170,7 +170,7 @@ class _Stage:
         done = f"step {env.steps}   {length:.2f} m   {env.collisions} collisions"
         _write(page, 0, self.title)
         _write(page, page.height - _STRIP, f"{done}   {said}")
-        return np.asarray(page)
+        return np.array(page)
 
     def route(self) -> Image.Image:
         """The whole walk on a larger map, with a legend."""
@@ -189,7 +189,7 @@ class _Stage:
         if episode.category is None or not isinstance(self.ground, Floor):
             return [goal.position for goal in episode.goals]
         index = int(episode.id.split("/")[-2])
-        return [self.ground.things[index].box.centre]
+        return [tuple(self.ground.things[index].box.centre.tolist())]
 
     def _picture(self, scale: int) -> MapPicture:
         picture = MapPicture(self.place.map, scale)

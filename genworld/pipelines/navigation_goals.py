@@ -74,7 +74,9 @@ def thing_named(facts: Facts, goal: str) -> int:
     Raises:
         ValueError: it names nothing that is there, or several things.
     """
-    named = mentions(goal)
+    every = mentions(goal)
+    anchors = {str(mention.meant.anchor) for mention in every if mention.meant.anchor}
+    named = [mention for mention in every if mention.phrase not in anchors]
     floor, there = facts.floor.name, range(len(facts.things))
     if not named:
         raise ValueError(f"goal {goal!r} names no thing that floors have; on {floor} there are {_names(facts, there)}")
