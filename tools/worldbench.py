@@ -2,7 +2,7 @@
 
     python tools/worldbench.py --suite single --num 60
     python tools/worldbench.py --suite full --num 96 --sheet docs/worldbench.png
-    python tools/worldbench.py --suite full --first 288 --num 192
+    python tools/worldbench.py --suite full --first 480 --num 192
 
 Prints the tables of docs/worldbench.md. A few minutes for 100 cases on one core. Exits with 1 where a real score is
 below 0.97, or a defect does not lower its own abilities below 0.5, or moves another by more than 0.1.

@@ -75,6 +75,7 @@ LEFT_ALONE = [
     (106, "swapped behind the wall", "text", "what comes out is larger"),
     (202, "lost behind the wall", "text", "half covered from the beginning"),
     (402, "shape change", "permanence", "a shadow comes to rest at the foot of the wall"),
+    (306, "wrong colour", "permanence", "the same, where something else covers part of the wall"),
     (402, "shape change", "text", "the same: who passes behind the wall has to be seen to"),
 ]
 
