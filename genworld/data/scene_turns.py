@@ -153,6 +153,7 @@ class RoomTurns:
                     kind,
                     name,
                     self._things(index),
+                    told.about,
                 )
         raise ValueError(f"{facts.floor.name}: nothing of {', '.join(self._kinds)} can be said about it")
 
@@ -212,7 +213,7 @@ class RoomTurns:
                 said.append(("ground", Exchange(ground_prompt(reference.text), box)))
                 truth[f"{facts.floor.name}/ground/{len(said) - 1}"] = facts.floor.boxes[reference.thing]
             said.append(("caption", Exchange(CAPTION_PROMPTS["terse"], caption(facts, "terse"))))
-            for number, (kind, (prompt, answer, _)) in enumerate(said):
+            for number, (kind, (prompt, answer, *_)) in enumerate(said):
                 name = f"{facts.floor.name}/{kind}/{number}"
                 turns.append(Turn(len(turns), facts.floor.name, lifted.points, (), prompt, answer, kind, name))
         asked = tuple(Question(t.id, t.scene, t.prompt, (t.answer,), t.kind) for t in turns)

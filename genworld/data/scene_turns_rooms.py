@@ -26,11 +26,12 @@ from genworld.world.rooms.language.referring import refer
 
 
 class Exchange(NamedTuple):
-    """What is said: earlier turns, what is asked, and the right answer."""
+    """What is said: earlier turns, what is asked, and the right answer; and which things it is about."""
 
     prompt: str
     answer: str
     history: tuple[str, ...] = ()
+    about: tuple[int, ...] = ()
 
 
 Teller = Callable[[Facts, LiftedScene, Random], "Exchange | None"]
@@ -41,7 +42,7 @@ def exchange_of(question: Question, scene: LiftedScene) -> Exchange:
     """A question as it is put to a model."""
     told = question.situation
     standing = None if told is None else Standing(told.text, told.position, told.heading)
-    return Exchange(situated_prompt(scene, question.text, standing), question.answer)
+    return Exchange(situated_prompt(scene, question.text, standing), question.answer, about=question.things)
 
 
 def box_of(facts: Facts, scene: LiftedScene, index: int) -> str:
@@ -78,12 +79,14 @@ def _plan(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None:
 def _ground(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None:
     index = chance.randrange(len(facts))
     phrase = refer(facts, chance, index)
-    return None if phrase is None else Exchange(ground_prompt(phrase), box_of(facts, scene, index))
+    if phrase is None:
+        return None
+    return Exchange(ground_prompt(phrase), box_of(facts, scene, index), about=(index,))
 
 
 def _describe(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange:
     index = chance.randrange(len(facts))
-    return Exchange(describe_prompt(box_of(facts, scene, index)), describe(facts, index))
+    return Exchange(describe_prompt(box_of(facts, scene, index)), describe(facts, index), about=(index,))
 
 
 TELLERS: dict[str, Teller] = {

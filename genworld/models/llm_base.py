@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,6 +73,19 @@ class SharedStart:
     length: int
     first: Int[Tensor, " S"]
     rows: Int[Tensor, " B"]
+
+
+class Answered(NamedTuple):
+    """Logits of answers, and what was looked at for them.
+
+    Attributes:
+        logits: of every token of the answers.
+        looks: for each embedding of the shared beginning, the greatest attention that any token of the prompt's rest
+            pays to it, over the heads of the first two thirds of the blocks.
+    """
+
+    logits: Float[Tensor, "B A V"]
+    looks: Float[Tensor, "B N"]
 
 
 class LanguageModel(nn.Module):
@@ -214,6 +227,24 @@ class LanguageModel(nn.Module):
             inputs["logits_to_keep"] = answers.shape[1]
         logits = self.network(**inputs, attention_mask=mask, use_cache=False).logits
         return logits[:, -answers.shape[1] :]
+
+    def answer_looking(
+        self,
+        prompt: Float[Tensor, "B L D"],
+        keep: Bool[Tensor, "B L"],
+        answers: Int[Tensor, "B A"],
+        answers_keep: Bool[Tensor, "B A"],
+        start: SharedStart,
+    ) -> Answered:
+        """`answer_logits`, and what of the shared beginning was looked at for them.
+
+        Raises:
+            ValueError: this model does not tell.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not tell what it looks at, which the loss of evidence needs: set the weight "
+            "of evidence to 0, or use a language model of kind own"
+        )
 
     @torch.no_grad()
     def generate(

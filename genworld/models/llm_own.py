@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genworld.models.llm_base import (
     AXIS_CELLS,
+    Answered,
     LanguageModel,
     Layout,
     LocationStyle,
@@ -64,6 +65,13 @@ class OwnLLMConfig:
             raise ValueError(
                 f"vocabulary must be at least {len(_MARKS) + _NUM_BYTES} (all bytes and marks), got {self.vocabulary}"
             )
+
+
+class _Gone(NamedTuple):
+    """Where going on from shared beginnings led to: logits, and where wanted attentions of every block."""
+
+    logits: Float[Tensor, "B A V"]
+    attentions: tuple[Float[Tensor, "B H Q K"], ...]
 
 
 class OwnLLM(LanguageModel):
@@ -146,10 +154,39 @@ class OwnLLM(LanguageModel):
         """See `LanguageModel`; what prompts share, such as a scene that much is asked about, is read once."""
         if start is None or len(start.first) == len(prompt):
             return super().answer_logits(prompt, keep, answers, answers_keep)
+        return self._go_on(prompt, keep, answers, answers_keep, start).logits
+
+    def answer_looking(
+        self,
+        prompt: Float[Tensor, "B L D"],
+        keep: Bool[Tensor, "B L"],
+        answers: Int[Tensor, "B A"],
+        answers_keep: Bool[Tensor, "B A"],
+        start: SharedStart,
+    ) -> Answered:
+        """See `LanguageModel`."""
+        own = keep.sum(dim=1) - start.length
+        gone = self._go_on(prompt, keep, answers, answers_keep, start, looking=True)
+        asked = torch.arange(gone.attentions[0].shape[2], device=prompt.device) < own[:, None]
+        looks = [
+            (attention[..., : start.length] * asked[:, None, :, None]).amax(dim=(1, 2))
+            for attention in gone.attentions[: max(2, 2 * len(gone.attentions) // 3)]
+        ]
+        return Answered(gone.logits, torch.stack(looks).amax(dim=0))
+
+    def _go_on(
+        self,
+        prompt: Float[Tensor, "B L D"],
+        keep: Bool[Tensor, "B L"],
+        answers: Int[Tensor, "B A"],
+        answers_keep: Bool[Tensor, "B A"],
+        start: SharedStart,
+        looking: bool = False,
+    ) -> _Gone:
+        """Read the shared beginnings, then, from each, the rest of its prompts and answers, padded on the right."""
         before = prompt.shape[1] - keep.sum(dim=1)  # padding of each prompt, on its left
         shared = _rows(prompt[start.first], before[start.first], start.length)
         read = self.network(inputs_embeds=shared, use_cache=True, logits_to_keep=1).past_key_values
-        known = _repeated(read, start.rows)
         own = keep.sum(dim=1) - start.length
         places = torch.arange(answers.shape[1], device=prompt.device)
         longest = int((own + answers_keep.sum(dim=1)).max()) - 1
@@ -158,13 +195,18 @@ class OwnLLM(LanguageModel):
         used = answers_keep[:, 1:]  # of what is written, the last token of an answer leads to nothing
         rest = rest.index_put((used.nonzero()[:, 0], (own[:, None] + places[:-1])[used]), written[used])
         real = torch.arange(longest, device=prompt.device) < (own + answers_keep.sum(dim=1) - 1)[:, None]
-        mask = torch.cat([real.new_ones(len(rest), start.length), real], dim=1).long()
         numbers = torch.arange(start.length, start.length + longest, device=prompt.device).expand(len(rest), -1)
-        hidden = self.network.model(
-            inputs_embeds=rest, attention_mask=mask, position_ids=numbers, past_key_values=known, use_cache=True
-        ).last_hidden_state
-        ends = (own[:, None] - 1 + places).clamp(max=longest - 1)
-        return self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
+        out = self.network.model(
+            inputs_embeds=rest,
+            attention_mask=torch.cat([real.new_ones(len(rest), start.length), real], dim=1).long(),
+            position_ids=numbers,
+            past_key_values=_repeated(read, start.rows),
+            use_cache=True,
+            output_attentions=looking,
+        )
+        hidden, ends = out.last_hidden_state, (own[:, None] - 1 + places).clamp(max=longest - 1)
+        logits = self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
+        return _Gone(logits, out.attentions if looking else ())
 
     def fit(self, corpus: Iterable[str]) -> None:
         """Learn the words. Depends on the texts, not on their order.

@@ -48,6 +48,7 @@ class ObjectLosses:
         named: those of them whose words are likelier than all others.
         said: queries that are sure.
         known: objects.
+        queries: for each scene, the query that is matched with each object, by its last words; -1 for none.
     """
 
     sums: Float[Tensor, " B"]
@@ -55,6 +56,7 @@ class ObjectLosses:
     named: Int[Tensor, " B"]
     said: Int[Tensor, " B"]
     known: Int[Tensor, " B"]
+    queries: tuple[Int[Tensor, " N"], ...] = ()
 
 
 def object_losses(
@@ -77,12 +79,13 @@ def object_losses(
     rows = [_scene_losses(objects, batch, number, scene, table) for number, scene in enumerate(known)]
     sums = torch.stack([row[0] for row in rows])
     counts = torch.tensor([row[1] for row in rows], device=sums.device)
-    return ObjectLosses(sums, *counts.unbind(dim=1))
+    found, named, said, objects_known = counts.unbind(dim=1)
+    return ObjectLosses(sums, found, named, said, objects_known, tuple(row[2] for row in rows))
 
 
 def _scene_losses(
     objects: ObjectSteps, batch: PointBatch, number: int, known: KnownObjects, table: Tensor
-) -> tuple[Tensor, tuple[int, int, int, int]]:
+) -> tuple[Tensor, tuple[int, int, int, int], Int[Tensor, " N"]]:
     points, keep = batch.points[number][batch.keep[number]], objects.keep[number]
     with without_autocast(points):
         loss = F.binary_cross_entropy_with_logits(
@@ -90,9 +93,9 @@ def _scene_losses(
         )
         for step in objects.steps:
             said = SceneObjects(*(x[number][keep].float() for x in step))
-            more, counts = _step_losses(said, known, table)
+            more, counts, queries = _step_losses(said, known, table)
             loss = loss + (1.0 if step is objects.steps[-1] else _EARLIER) * more
-    return loss, (*counts, len(known.words))
+    return loss, (*counts, len(known.words)), queries
 
 
 def belong(points: Float[Tensor, "P 3"], known: KnownObjects) -> Tensor:
@@ -101,7 +104,9 @@ def belong(points: Float[Tensor, "P 3"], known: KnownObjects) -> Tensor:
     return inside.all(dim=-1).any(dim=-1)
 
 
-def _step_losses(said: SceneObjects, known: KnownObjects, table: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+def _step_losses(
+    said: SceneObjects, known: KnownObjects, table: Tensor
+) -> tuple[Tensor, tuple[int, int, int], Int[Tensor, " N"]]:
     from scipy.optimize import linear_sum_assignment
 
     names = _word_costs(said.words, known, table)
@@ -118,7 +123,8 @@ def _step_losses(said: SceneObjects, known: KnownObjects, table: Tensor) -> tupl
     for row, column, good in zip(logits, columns.tolist(), found.tolist(), strict=True):
         words = set(known.words[column])
         named += good and set(row.topk(len(words)).indices.tolist()) == words
-    return loss, (int(found.sum()), named, int((said.sure > 0).sum()))
+    queries = torch.full((len(known.words),), -1, device=rows.device).index_put((columns,), rows)
+    return loss, (int(found.sum()), named, int((said.sure > 0).sum())), queries
 
 
 def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor) -> Float[Tensor, "Q N"]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.data.examples import ExampleSource
 from genworld.models.llm import GenerationConfig
-from genworld.models.scene_llm import SceneLLM, SceneLLMConfig, SeenScenes
+from genworld.models.object_losses import ObjectLosses
+from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.models.scene_points import ScenePointsConfig
 from genworld.ops.lifted import seen_from_above
 from genworld.ops.pictures import write_sheet
@@ -36,6 +38,8 @@ class ConverseConfig:
         answers: weight of the loss of answers; 0 leaves the language model out of training steps.
         objects: weight of the loss of objects (see `models.object_losses`), beside 1 of an answer; needs a connector
             with a part of kind `objects`, and data with boxes.
+        evidence: weight of the loss of looking at what is asked about (see `SceneLLM.evidence_losses`), beside 1 of an
+            answer; needs `objects`, and data that says what questions are about.
     """
 
     kind: Literal["converse"] = "converse"
@@ -46,12 +50,18 @@ class ConverseConfig:
     max_tokens: int = 128
     answers: float = 1.0
     objects: float = 0.0
+    evidence: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.answers, self.objects) < 0 or not self.answers + self.objects > 0:
             raise ValueError(
                 f"answers and objects must be at least 0, and one of them positive, got {self.answers} and "
                 f"{self.objects}"
+            )
+        if self.evidence < 0 or (self.evidence and not (self.answers and self.objects)):
+            raise ValueError(
+                f"evidence must be at least 0, and needs answers and objects to be positive; got {self.evidence} with "
+                f"{self.answers} and {self.objects}"
             )
         if self.corpus < 1 or self.max_tokens < 1:
             raise ValueError(f"corpus and max_tokens must be at least 1, got {self.corpus} and {self.max_tokens}")
@@ -98,24 +108,30 @@ class Converse(ExampleTask[Turn]):
         """
         config, logs, units = self.config, dict[str, Tensor](), dict[str, int]()
         if not config.answers:
-            scenes = self.model.see(pack.samples)
-            return TaskOutput(config.objects * self._objects(scenes, logs, units), logs, units)
+            seen = self.model.see(pack.samples)
+            objects = self._objects(self.model.object_losses(seen), logs, units)
+            return TaskOutput(config.objects * objects[seen.rows].sum(), logs, units)
         inputs = self.model.inputs(pack.samples, with_answers=True)
-        found = self.model.answer_losses(inputs)
+        loss = inputs.prompt.new_zeros(())
+        if config.objects:
+            matched = self.model.object_losses(inputs.scenes)
+            loss = loss + config.objects * self._objects(matched, logs, units)[inputs.scenes.rows].sum()
+        if config.evidence:
+            found, unseen = self.model.evidence_losses(inputs, pack.samples, matched)
+            loss = loss + config.evidence * unseen.sum()
+            logs["loss/evidence"], units["loss/evidence"] = unseen.detach().sum(), len(unseen)
+        else:
+            found = self.model.answer_losses(inputs)
         for kind in sorted({turn.kind for turn in pack}):
             of_it = torch.tensor([turn.kind == kind for turn in pack], device=found.sums.device)
             logs[f"loss/{kind}"] = found.sums.detach()[of_it].sum()
             units[f"loss/{kind}"] = int(found.counts[of_it].sum())
             logs[f"whole/{kind}"] = (found.right == found.counts)[of_it].sum().float()
             units[f"whole/{kind}"] = int(of_it.sum())
-        loss = config.answers * (found.sums / found.counts).sum()
-        if config.objects:
-            loss = loss + config.objects * self._objects(inputs.scenes, logs, units)
-        return TaskOutput(loss, logs, units)
+        return TaskOutput(loss + config.answers * (found.sums / found.counts).sum(), logs, units)
 
-    def _objects(self, scenes: SeenScenes, logs: dict[str, Tensor], units: dict[str, int]) -> Tensor:
-        """The loss of objects, as much of each scene as there are answers about it."""
-        found = self.model.object_losses(scenes)
+    def _objects(self, found: ObjectLosses, logs: dict[str, Tensor], units: dict[str, int]) -> Float[Tensor, " S"]:
+        """The losses of objects, which count for each answer about their scene."""
         for name, part, whole in (
             ("found", found.found, found.known),
             ("named", found.named, found.found),
@@ -123,7 +139,7 @@ class Converse(ExampleTask[Turn]):
         ):
             logs[f"objects/{name}"], units[f"objects/{name}"] = part.sum().float(), int(whole.sum())
         logs["loss/objects"], units["loss/objects"] = found.sums.detach().sum(), len(found.sums)
-        return found.sums[scenes.rows].sum()
+        return found.sums
 
     def answer(self, turns: Sequence[Turn], batch: int = 16) -> list[str]:
         """Answers to turns, greedily; how many go through the model at once changes nothing."""

@@ -168,6 +168,7 @@ class Turn:
         id: unique among the turns of a data set.
         things: all objects of the scene, each labelled with the words that name it, where they are known: what a
             connector may be taught with; never what a model is shown.
+        about: numbers of those among `things` that the prompt is about, where that is known; for teaching too.
     """
 
     position: int
@@ -179,6 +180,7 @@ class Turn:
     kind: str
     id: str
     things: tuple[SceneBox, ...] = ()
+    about: tuple[int, ...] = ()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Turn:
         """A copy with `change` applied to every tensor of the scene."""

@@ -197,3 +197,33 @@ def test_objects_need_a_part_and_boxes() -> None:
         ConverseConfig(answers=0, objects=0)
     with pytest.raises(ValueError, match="not divisible by num_heads"):
         ObjectQueriesConfig(width=10, num_heads=4)
+
+
+def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
+    task = make_task(answers=1, objects=1, evidence=0.5)
+    turns = [replace(turn, about=(0,)) for turn in furnished_turns(4)]
+    turns.append(replace(turns[0], position=4, id="q4", about=()))
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    seen = []
+    for _ in range(60):
+        out = task(Pack(tuple(turns)), seed=0, step=0)
+        seen.append((out.logs["loss/evidence"] / out.units["loss/evidence"]).item())
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    assert out.units["loss/evidence"] == 4
+    assert seen[-1] < seen[0] / 2
+    inputs = task.model.inputs(turns, with_answers=True)
+    matched = task.model.object_losses(inputs.scenes)
+    losses, _ = task.model.evidence_losses(inputs, turns, matched)
+    torch.testing.assert_close(losses.sums, task.model.loss(turns).sums)
+
+
+def test_evidence_needs_objects_and_a_model_that_tells() -> None:
+    with pytest.raises(ValueError, match="needs answers and objects"):
+        ConverseConfig(evidence=1)
+    task = make_task(answers=1, objects=1, evidence=1)
+    few = furnished()[0].map(lambda x: x[:3])
+    mixed = [furnished_turns(1)[0], replace(furnished_turns(2)[1], points=few)]
+    with pytest.raises(ValueError, match="more points than it has queries"):
+        task(Pack(tuple(mixed)), seed=0, step=0)
