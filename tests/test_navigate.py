@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from genworld.pipelines import navigation_evaluation
+from genworld.pipelines.command import USER_ERROR, run_command
 from genworld.pipelines.navigate import FilmConfig, film_walk
 from genworld.pipelines.navigation_agents import BASELINES, baseline_agent
 from genworld.pipelines.navigation_evaluation import HELD_OUT, NavigationExam, evaluate_navigation, write_scores
@@ -23,6 +24,7 @@ from genworld.world.navigation.place import Place, place_of_floor, place_of_scen
 from genworld.world.rooms.language.facts import Facts
 from genworld.world.rooms.language.referring import phrases
 from tests.world.room_floors import floor_of
+from tools import evaluate_nav, navigate
 
 SMALL = FilmConfig(size=64)
 
@@ -185,3 +187,15 @@ def test_bad_exams_are_refused() -> None:
 
 def test_only_the_explorer_among_the_baselines_sees() -> None:
     assert [name for name in BASELINES if baseline_agent(name).images] == ["frontier"]
+
+
+def test_tools_know_all_baselines_and_refuse_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert set(navigate.POLICIES) == set(evaluate_nav.POLICIES) == set(BASELINES)
+    out = tmp_path / "walk.mp4"
+    monkeypatch.setattr("sys.argv", ["navigate.py", "--scene", "1", "--goal", "the unicorn", "--out", str(out)])
+    assert run_command(navigate.main) == USER_ERROR
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("error: goal 'the unicorn' names no thing")
+    assert not out.exists()
