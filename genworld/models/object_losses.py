@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -65,8 +65,12 @@ def object_losses(
     """The set loss of DETR (Carion et al. 2020, section 3.1), with words of a language model for classes.
 
     Queries and objects are matched by words, boxes and certainty after every block; a matched query learns the box (L1
-    and IoU) and the words of its object, each word alike, and all learn whether they are matched. Points learn whether
-    they belong to an object.
+    and IoU) and the words of its object, and all learn whether they are matched. Points learn whether they belong to an
+    object.
+
+    Words are learned twice: to be likelier than the other words that name objects of the batch, each word alike, and to
+    be the sum of their embeddings. The first alone lets tokens grow away from all other words, in one direction that
+    they then share, and in which what tells them apart drowns.
 
     Args:
         objects: what the connector said.
@@ -74,8 +78,10 @@ def object_losses(
         known: objects of each scene, one at least.
         table: embeddings of the language model's tokens; it is not taught.
     """
-    table = table.detach().float()
-    table = table * (_SHARPNESS / table.square().sum(dim=-1).mean())
+    spoken = sorted({word for scene in known for words in scene.words for word in words})
+    places = {word: place for place, word in enumerate(spoken)}
+    known = [replace(x, words=tuple(tuple(places[word] for word in words) for words in x.words)) for x in known]
+    table = table.detach().float()[spoken]
     rows = [_scene_losses(objects, batch, number, scene, table) for number, scene in enumerate(known)]
     sums = torch.stack([row[0] for row in rows])
     counts = torch.tensor([row[1] for row in rows], device=sums.device)
@@ -115,7 +121,9 @@ def _step_losses(
     costs = names + corners.sum(dim=-1) + 2 * (1 - overlap) + F.softplus(-said.sure)[:, None]
     rows, columns = (torch.from_numpy(x).to(costs.device) for x in linear_sum_assignment(costs.detach().cpu().numpy()))
     wanted = torch.zeros_like(said.sure).index_fill(0, rows, 1.0)
-    matched = names[rows, columns] + corners[rows, columns].sum(dim=-1) + (1 - overlap[rows, columns])
+    sums = torch.stack([table[list(ids)].sum(dim=0) for ids in known.words])[columns]
+    apart = (said.words[rows] - sums).square().sum(dim=-1) / sums.square().sum(dim=-1)
+    matched = names[rows, columns] + apart + corners[rows, columns].sum(dim=-1) + (1 - overlap[rows, columns])
     loss = 2 * F.binary_cross_entropy_with_logits(said.sure, wanted) + matched.mean()
     found = (overlap[rows, columns] >= 0.25) & (said.sure[rows] > 0)
     logits = said.words[rows].detach() @ table.T
@@ -129,7 +137,7 @@ def _step_losses(
 
 def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor) -> Float[Tensor, "Q N"]:
     """Of each query and object, the mean over the object's words of how unlikely they are; 0 at best."""
-    logs = (words @ table.T).log_softmax(dim=-1)
+    logs = (words @ table.T * (_SHARPNESS / table.square().sum(dim=-1).mean())).log_softmax(dim=-1)
     means = [logs[:, list(ids)].mean(dim=1) + math.log(len(ids)) for ids in known.words]
     return -torch.stack(means, dim=1)
 
