@@ -23,6 +23,7 @@ from genworld.eval.by_scene import Figure, number_scenes, percent, percent_gaine
 from genworld.eval.meteor import Meteor
 from genworld.eval.qa import check_complete
 from genworld.eval.tokenise import PTB, Tokeniser
+from genworld.ops.boxes import intersection_over_union
 from genworld.types import SceneBox
 
 THRESHOLDS = (0.25, 0.5)
@@ -59,9 +60,7 @@ def box_iou(first: Float[Tensor, "n 2 3"], second: Float[Tensor, "m 2 3"]) -> Fl
         if not bool(torch.isfinite(boxes).all()) or bool((boxes[:, 1] < boxes[:, 0]).any()):
             raise ValueError("expected boxes as lower and upper corner, got one that is infinite or inside out")
     one, two = rearrange(first.double(), "n c i -> c n 1 i"), rearrange(second.double(), "m c i -> c 1 m i")
-    shared = (torch.minimum(one[1], two[1]) - torch.maximum(one[0], two[0])).clamp(min=0).prod(dim=-1)
-    union = (one[1] - one[0]).prod(dim=-1) + (two[1] - two[0]).prod(dim=-1) - shared
-    return torch.where(union > 0, shared / union.where(union > 0, 1.0), 0.0)
+    return intersection_over_union(one[0], one[1], two[0], two[1])
 
 
 @dataclass(frozen=True)

@@ -284,10 +284,8 @@ class FourierPositions(Part):
             if self.of != "metres":
                 places.append((batch.voxels + 0.5) / self.cells - 0.5)
             values = torch.cat(places, dim=-1)
-            factors = 2 * math.pi * 2.0 ** torch.arange(self.octaves, device=values.device)
-            angles = (values[..., None] * factors).flatten(2)
-            waves = torch.cat([values, angles.sin(), angles.cos()], dim=-1)
-        return tokens._replace(x=tokens.x + self.network(waves))
+            told = waves(values, self.octaves)
+        return tokens._replace(x=tokens.x + self.network(told))
 
 
 class QFormer(Part):
@@ -374,6 +372,12 @@ class ResamplerBlock(nn.Module):
         seen = torch.cat([self.norm_points(points), asking], dim=1)[keep]
         queries = queries + self.attention(asking.flatten(0, 1), seen, mask).view_as(queries)
         return queries + self.mlp(self.norm(queries))
+
+
+def waves(x: Float[Tensor, "*B n"], octaves: int) -> Float[Tensor, "*B m"]:
+    """Numbers, and sines and cosines of them, each octave twice as fast as the one before (Tancik et al. 2020)."""
+    angles = (x[..., None] * (2 * math.pi * 2.0 ** torch.arange(octaves, device=x.device))).flatten(-2)
+    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
 
 def check_cells(batch: PointBatch, cells: int) -> None:

@@ -75,6 +75,25 @@ class SharedStart:
     rows: Int[Tensor, " B"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LanguageInputs:
+    """What a language model is given.
+
+    Attributes:
+        prompt: embeddings of all up to the answers; padded on the left for decoder-only models, else on the right.
+        keep: which of them are real.
+        answers: ids with the end, padded on the right; without columns where there are to be none.
+        answers_keep: which of them are real.
+        start: how the prompts begin alike; None where they do not, or where that is not known.
+    """
+
+    prompt: Float[Tensor, "B L D"]
+    keep: Bool[Tensor, "B L"]
+    answers: Int[Tensor, "B A"]
+    answers_keep: Bool[Tensor, "B A"]
+    start: SharedStart | None = None
+
+
 class Answered(NamedTuple):
     """Logits of answers, and what was looked at for them.
 
@@ -195,48 +214,30 @@ class LanguageModel(nn.Module):
         """Embeddings of tokens."""
         return self.network.get_input_embeddings()(ids)
 
-    def answer_logits(
-        self,
-        prompt: Float[Tensor, "B L D"],
-        keep: Bool[Tensor, "B L"],
-        answers: Int[Tensor, "B A"],
-        answers_keep: Bool[Tensor, "B A"],
-        start: SharedStart | None = None,
-    ) -> Float[Tensor, "B A V"]:
+    def answer_logits(self, inputs: LanguageInputs) -> Float[Tensor, "B A V"]:
         """Logits of every token of the answers, from the prompt and the tokens before it.
 
-        Args:
-            prompt: embeddings; padded on the left for decoder-only models, else on the right.
-            keep: which of them are real.
-            answers: ids, padded on the right.
-            answers_keep: which of them are real.
-            start: how prompts begin alike. Saves work where a model knows how; changes nothing beyond rounding.
+        `inputs.start` saves work where a model knows how, and changes nothing beyond rounding.
         """
+        prompt, answers = inputs.prompt, inputs.answers
         if self.has_encoder:
             first = answers.new_full((len(answers), 1), self.network.config.decoder_start_token_id)
             written = torch.cat([first, answers[:, :-1]], dim=1)
             return self.network(
-                inputs_embeds=prompt, attention_mask=keep.long(), decoder_input_ids=written, use_cache=False
+                inputs_embeds=prompt, attention_mask=inputs.keep.long(), decoder_input_ids=written, use_cache=False
             ).logits
-        mask = torch.cat([keep, answers_keep[:, :-1]], dim=1).long()
-        inputs: dict[str, Any] = {"inputs_embeds": torch.cat([prompt, self.embed(answers[:, :-1]).to(prompt)], dim=1)}
+        mask = torch.cat([inputs.keep, inputs.answers_keep[:, :-1]], dim=1).long()
+        given: dict[str, Any] = {"inputs_embeds": torch.cat([prompt, self.embed(answers[:, :-1]).to(prompt)], dim=1)}
         known = inspect.signature(self.network.forward).parameters
         if "position_ids" in known:
-            inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
         if "logits_to_keep" in known:
-            inputs["logits_to_keep"] = answers.shape[1]
-        logits = self.network(**inputs, attention_mask=mask, use_cache=False).logits
+            given["logits_to_keep"] = answers.shape[1]
+        logits = self.network(**given, attention_mask=mask, use_cache=False).logits
         return logits[:, -answers.shape[1] :]
 
-    def answer_looking(
-        self,
-        prompt: Float[Tensor, "B L D"],
-        keep: Bool[Tensor, "B L"],
-        answers: Int[Tensor, "B A"],
-        answers_keep: Bool[Tensor, "B A"],
-        start: SharedStart,
-    ) -> Answered:
-        """`answer_logits`, and what of the shared beginning was looked at for them.
+    def answer_looking(self, inputs: LanguageInputs) -> Answered:
+        """`answer_logits` of inputs with a shared beginning, and what of that was looked at for them.
 
         Raises:
             ValueError: this model does not tell.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from genworld.models.llm_base import (
     AXIS_CELLS,
     Answered,
+    LanguageInputs,
     LanguageModel,
     Layout,
     LocationStyle,
@@ -143,47 +144,28 @@ class OwnLLM(LanguageModel):
             waves = sinusoids(axis * (AXIS_CELLS / cells), width, longest=AXIS_CELLS / 4)
             table[self.first_location :, row * width : (row + 1) * width] = waves.to(table)
 
-    def answer_logits(
-        self,
-        prompt: Float[Tensor, "B L D"],
-        keep: Bool[Tensor, "B L"],
-        answers: Int[Tensor, "B A"],
-        answers_keep: Bool[Tensor, "B A"],
-        start: SharedStart | None = None,
-    ) -> Float[Tensor, "B A V"]:
+    def answer_logits(self, inputs: LanguageInputs) -> Float[Tensor, "B A V"]:
         """See `LanguageModel`; what prompts share, such as a scene that much is asked about, is read once."""
-        if start is None or len(start.first) == len(prompt):
-            return super().answer_logits(prompt, keep, answers, answers_keep)
-        return self._go_on(prompt, keep, answers, answers_keep, start).logits
+        if inputs.start is None or len(inputs.start.first) == len(inputs.prompt):
+            return super().answer_logits(inputs)
+        return self._go_on(inputs, inputs.start).logits
 
-    def answer_looking(
-        self,
-        prompt: Float[Tensor, "B L D"],
-        keep: Bool[Tensor, "B L"],
-        answers: Int[Tensor, "B A"],
-        answers_keep: Bool[Tensor, "B A"],
-        start: SharedStart,
-    ) -> Answered:
+    def answer_looking(self, inputs: LanguageInputs) -> Answered:
         """See `LanguageModel`."""
-        own = keep.sum(dim=1) - start.length
-        gone = self._go_on(prompt, keep, answers, answers_keep, start, looking=True)
-        asked = torch.arange(gone.attentions[0].shape[2], device=prompt.device) < own[:, None]
+        start = inputs.start
+        assert start is not None, "nothing is known to be shared"
+        own = inputs.keep.sum(dim=1) - start.length
+        gone = self._go_on(inputs, start, looking=True)
+        asked = torch.arange(gone.attentions[0].shape[2], device=own.device) < own[:, None]
         looks = [
             (attention[..., : start.length] * asked[:, None, :, None]).amax(dim=(1, 2))
             for attention in gone.attentions[: max(2, 2 * len(gone.attentions) // 3)]
         ]
         return Answered(gone.logits, torch.stack(looks).amax(dim=0))
 
-    def _go_on(
-        self,
-        prompt: Float[Tensor, "B L D"],
-        keep: Bool[Tensor, "B L"],
-        answers: Int[Tensor, "B A"],
-        answers_keep: Bool[Tensor, "B A"],
-        start: SharedStart,
-        looking: bool = False,
-    ) -> _Gone:
+    def _go_on(self, inputs: LanguageInputs, start: SharedStart, looking: bool = False) -> _Gone:
         """Read the shared beginnings, then, from each, the rest of its prompts and answers, padded on the right."""
+        prompt, keep, answers, answers_keep = inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep
         before = prompt.shape[1] - keep.sum(dim=1)  # padding of each prompt, on its left
         shared = _rows(prompt[start.first], before[start.first], start.length)
         read = self.network(inputs_embeds=shared, use_cache=True, logits_to_keep=1).past_key_values

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genworld.models.connector_parts import ObjectSteps, SceneObjects
 from genworld.models.point_batch import PointBatch
+from genworld.ops.boxes import intersection_over_union
 from genworld.ops.precision import without_autocast
 
 _MARGIN = 0.03
@@ -117,7 +118,7 @@ def _step_losses(
 
     names = _word_costs(said.words, known, table)
     corners = (said.lower[:, None] - known.lower).abs() + (said.upper[:, None] - known.upper).abs()
-    overlap = iou(said.lower[:, None], said.upper[:, None], known.lower, known.upper)
+    overlap = intersection_over_union(said.lower[:, None], said.upper[:, None], known.lower, known.upper)
     costs = names + corners.sum(dim=-1) + 2 * (1 - overlap) + F.softplus(-said.sure)[:, None]
     rows, columns = (torch.from_numpy(x).to(costs.device) for x in linear_sum_assignment(costs.detach().cpu().numpy()))
     wanted = torch.zeros_like(said.sure).index_fill(0, rows, 1.0)
@@ -140,12 +141,3 @@ def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor)
     logs = (words @ table.T * (_SHARPNESS / table.square().sum(dim=-1).mean())).log_softmax(dim=-1)
     means = [logs[:, list(ids)].mean(dim=1) + math.log(len(ids)) for ids in known.words]
     return -torch.stack(means, dim=1)
-
-
-def iou(
-    lower: Float[Tensor, "*n 3"], upper: Float[Tensor, "*n 3"], other_lower: Tensor, other_upper: Tensor
-) -> Float[Tensor, "*n"]:
-    """Intersection over union of boxes along the axes."""
-    sides = torch.minimum(upper, other_upper) - torch.maximum(lower, other_lower)
-    both = sides.clamp(min=0).prod(dim=-1)
-    return both / ((upper - lower).prod(dim=-1) + (other_upper - other_lower).prod(dim=-1) - both).clamp(min=1e-6)

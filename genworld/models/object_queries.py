@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens
+from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
 from genworld.models.point_batch import PointBatch
 from genworld.nn.mlp import MLP
 from genworld.ops.precision import without_autocast
@@ -147,7 +146,8 @@ def choose_seeds(
     """Points far from each other, in place and colour, among those that seem to belong to things; and which are real.
 
     The farthest from all taken is taken next (Gonzalez 1985), so that each object gets one before a large one gets its
-    second. Where too few points seem to belong to things, the likeliest others are taken in.
+    second. Where too few points seem to belong to things, the likeliest others are taken in. All scenes at once, and in
+    the order taken, which no order of the points changes: what `ops.lifted.covering_points` does not give.
     """
     places = torch.cat([batch.points, _COLOUR * batch.colours], dim=-1)
     among = _likely(batch, things, count)
@@ -195,12 +195,6 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
-
-
-def waves(x: Float[Tensor, "*B n"], octaves: int) -> Float[Tensor, "*B m"]:
-    """Numbers, and sines and cosines of them, each octave twice as fast as the one before."""
-    angles = (x[..., None] * (2 * math.pi * 2.0 ** torch.arange(octaves, device=x.device))).flatten(-2)
-    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
 
 def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q n"]:

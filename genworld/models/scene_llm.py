@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
-from genworld.models.llm_base import SCENE_MARK, SharedStart
+from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
 from genworld.models.object_losses import KnownObjects, ObjectLosses, object_losses
 from genworld.models.point_batch import PointBatch
 from genworld.ops.precision import without_autocast
@@ -36,28 +36,6 @@ class SceneLLMConfig:
 
 
 @dataclass(frozen=True)
-class SceneInputs:
-    """What the language model is given: for losses, for generation and for evaluation alike.
-
-    Attributes:
-        prompt: embeddings of all up to the answers, scenes in their places; padded on the left for decoder-only models,
-            else on the right.
-        keep: which of them are real.
-        answers: ids with the end, padded on the right; without columns where there are to be none.
-        answers_keep: which of them are real.
-        scenes: what the prompts' scenes were taken from.
-        start: how the prompts begin alike; None where they do not.
-    """
-
-    prompt: Float[Tensor, "B L D"]
-    keep: Bool[Tensor, "B L"]
-    answers: Int[Tensor, "B A"]
-    answers_keep: Bool[Tensor, "B A"]
-    scenes: SeenScenes
-    start: SharedStart | None = None
-
-
-@dataclass(frozen=True)
 class SeenScenes:
     """The scenes that turns are about, each once.
 
@@ -72,6 +50,17 @@ class SeenScenes:
     batch: PointBatch
     tokens: SceneTokens
     rows: Int[Tensor, " B"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneInputs(LanguageInputs):
+    """What the language model is given: for losses, for generation and for evaluation alike.
+
+    Attributes:
+        scenes: those that are in their places in the prompts.
+    """
+
+    scenes: SeenScenes
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,14 @@ class SceneLLM(nn.Module):
         words = self.llm.embed(ids.clamp(min=0))
         scenes = self.see(turns)
         own = SceneTokens(scenes.tokens.x[scenes.rows], scenes.tokens.keep[scenes.rows])
-        return SceneInputs(splice(words, ids, own), keep, answer_ids, answers_keep, scenes, self._start(ids, scenes))
+        return SceneInputs(
+            prompt=splice(words, ids, own),
+            keep=keep,
+            answers=answer_ids,
+            answers_keep=answers_keep,
+            start=self._start(ids, scenes),
+            scenes=scenes,
+        )
 
     def _start(self, ids: Int[Tensor, "B L"], scenes: SeenScenes) -> SharedStart | None:
         """Up to the end of their scene, prompts about the same scene are alike; None where scenes differ in length."""
@@ -171,7 +167,7 @@ class SceneLLM(nn.Module):
 
     def logits(self, inputs: SceneInputs) -> Float[Tensor, "B A V"]:
         """Logits of every token of the answers."""
-        return self.llm.answer_logits(inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep, inputs.start)
+        return self.llm.answer_logits(inputs)
 
     def loss(self, turns: Sequence[Turn]) -> TurnLosses:
         """Losses of the answers alone, in float32 under autocast too."""
@@ -206,7 +202,7 @@ class SceneLLM(nn.Module):
                 "the loss of evidence needs scenes of the same number of tokens and a decoder: give the connector more "
                 "points than it has queries, or set the weight of evidence to 0"
             )
-        answered = self.llm.answer_looking(inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep, start)
+        answered = self.llm.answer_looking(inputs)
         first = start.length - inputs.scenes.tokens.x.shape[1]
         places = [
             (row, first + int(objects.queries[scene][thing]))
@@ -214,7 +210,7 @@ class SceneLLM(nn.Module):
             for thing in (turn.about if len(turn.about) <= _EVIDENCE else ())
             if objects.queries[scene][thing] >= 0
         ]
-        rows, columns = torch.tensor(places, device=answered.looks.device).view(-1, 2).unbind(dim=1)
+        rows, columns = torch.tensor(places, dtype=torch.long, device=answered.looks.device).view(-1, 2).unbind(dim=1)
         with without_autocast(answered.looks):
             unseen = -(answered.looks.float()[rows, columns] + 1e-3).log()
         return self._losses(answered.logits, inputs), unseen

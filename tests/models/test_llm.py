@@ -17,6 +17,7 @@ from genworld.models.llm import (
     PretrainedLLMConfig,
     build_llm,
 )
+from genworld.models.llm_base import LanguageInputs
 from genworld.nn.lora import LoRAConfig
 from genworld.train.ema import EMA
 from genworld.train.optim import OptimConfig, build_optimizer
@@ -93,7 +94,8 @@ def test_generation_is_that_of_transformers(tmp_path, kind) -> None:
     found = llm.generate(padded, keep, GenerationConfig(max_tokens=9))[0]
     assert found == (expected[: expected.index(llm.end)] if llm.end in expected else expected)
     answers = torch.tensor([[*llm.encode("sofa"), llm.end]])
-    logits = llm.answer_logits(padded, keep, answers, torch.ones_like(answers, dtype=torch.bool))
+    whole = torch.ones_like(answers, dtype=torch.bool)
+    logits = llm.answer_logits(LanguageInputs(prompt=padded, keep=keep, answers=answers, answers_keep=whole))
     if kind == "t5":
         theirs = reference(inputs_embeds=prompt, labels=answers)
         ours = torch.nn.functional.cross_entropy(logits[0], answers[0])

@@ -9,10 +9,11 @@ import torch
 
 from genworld.models.connector_parts import ObjectSteps, SceneObjects
 from genworld.models.connectors import Connector, ConnectorConfig, LinearConfig, NormConfig, ObjectQueriesConfig
-from genworld.models.object_losses import KnownObjects, belong, iou, object_losses
+from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
+from genworld.ops.boxes import intersection_over_union
 from genworld.ops.scene_codec import SceneCodec
 from genworld.tasks.converse import Converse, ConverseConfig
 from genworld.types import Pack, PointSet, SceneBox, Turn
@@ -95,8 +96,8 @@ def test_cells_at_is_the_codec() -> None:
 
 def test_iou_by_hand() -> None:
     first, second = boxes((0, 0, 0, 2, 2, 2)), boxes((1, 0, 0, 3, 2, 2))
-    assert iou(*first, *second).item() == pytest.approx(4 / 12)
-    assert iou(*first, *boxes((5, 5, 5, 6, 6, 6))).item() == 0
+    assert intersection_over_union(*first, *second).item() == pytest.approx(4 / 12)
+    assert intersection_over_union(*first, *boxes((5, 5, 5, 6, 6, 6))).item() == 0
 
 
 def told(known: KnownObjects, order: list[int], table: torch.Tensor) -> SceneObjects:
@@ -227,3 +228,11 @@ def test_evidence_needs_objects_and_a_model_that_tells() -> None:
     mixed = [furnished_turns(1)[0], replace(furnished_turns(2)[1], points=few)]
     with pytest.raises(ValueError, match="more points than it has queries"):
         task(Pack(tuple(mixed)), seed=0, step=0)
+
+
+def test_without_anything_asked_about_there_is_no_evidence() -> None:
+    task = make_task(answers=1, objects=1, evidence=1)
+    out = task(Pack(tuple(furnished_turns(2))), seed=0, step=0)
+    assert out.units["loss/evidence"] == 0
+    assert out.logs["loss/evidence"] == 0
+    assert out.loss.isfinite()

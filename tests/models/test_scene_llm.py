@@ -36,7 +36,7 @@ def test_the_prompt_is_the_same_tensor_with_and_without_answers(model) -> None:
     seen = []
     generate, logits = model.llm.generate, model.llm.answer_logits
     model.llm.generate = lambda prompt, keep, config: seen.append(prompt) or generate(prompt, keep, config)
-    model.llm.answer_logits = lambda prompt, *rest: seen.append(prompt) or logits(prompt, *rest)
+    model.llm.answer_logits = lambda inputs: seen.append(inputs.prompt) or logits(inputs)
     try:
         model.generate(turns, GenerationConfig(max_tokens=2))
         model.loss(turns)
@@ -85,7 +85,8 @@ def test_generation_follows_the_logits_of_the_loss(model) -> None:
     (ids,) = model.llm.generate(inputs.prompt, inputs.keep, SHORT)
     assert ids
     answers = torch.tensor([[*ids, model.llm.end]])
-    logits = model.llm.answer_logits(inputs.prompt, inputs.keep, answers, torch.ones_like(answers, dtype=torch.bool))
+    whole = torch.ones_like(answers, dtype=torch.bool)
+    logits = model.logits(replace(inputs, answers=answers, answers_keep=whole))
     assert logits[0, : len(ids)].argmax(dim=-1).tolist() == ids
 
 
