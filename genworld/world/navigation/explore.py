@@ -82,11 +82,16 @@ class DepthMapper:
         self._known[i, j] = True
         self._hits[i, j] += 1
 
-    def map(self, stance: Stance) -> OccupancyMap:
-        """What is known by now; where the agent stands is free, whatever it saw there."""
+    def map(self, stance: Stance, radius: float | None = None) -> OccupancyMap:
+        """What is known by now; where the agent stands is free, whatever it saw there.
+
+        Args:
+            stance: where it stands.
+            radius: metres that it keeps from obstacles, where not its own.
+        """
         cell = self.agent.cell
         occupied = self._hits > 0
-        free = self._known & ~inflate(occupied, cell, self.agent.radius)
+        free = self._known & ~inflate(occupied, cell, self.agent.radius if radius is None else radius)
         i, j = (self._cells(np.array([[stance.x, stance.y]])) - self._first)[0]
         free[i - 1 : i + 2, j - 1 : j + 2] = True
         origin = (float(self._first[0] * cell), float(self._first[1] * cell))
