@@ -4,6 +4,8 @@
     python tools/navigate.py --scene 1 --goal "go to the bed" --policy frontier --out walk.mp4
     python tools/navigate.py --scene ROOM --goal 1.5,0.5 --policy oracle --out walk.mp4
     python tools/navigate.py --scene ROOM --policy frontier --out walk.mp4          # to a random point
+    python tools/navigate.py --scene 1 --goal "find the green table" --run runs/navigate --out walk.mp4
+    python tools/navigate.py --scene 1 --walk 2 --run runs/navigate --out walk.mp4    # an instruction of the floor
 
 A number is the seed of one of the world's floors; ROOM is a folder that holds a scan (see docs/scenes.md). A goal in
 words must name one thing of the floor; where it fits none or several, you are told which there are. Things of scans
@@ -11,7 +13,8 @@ have no names: give a point as x,y in metres, scene axes (--goal=-1.5,0.5 where 
 one.
 
 Policies: oracle takes the shortest way (it reads map and goal); frontier explores by its own depth and pose, and finds
-points but no things; forward and random see nothing.
+points but no things; forward and random see nothing. With --run a scene model guides the agent: it is told things and
+instructions, no points. --walk N is the floor's N-th described walk, whose instruction stands above the video.
 
 Writes the video (what is seen, beside the map with the way) and, as .png beside it, a picture of the route.
 """
@@ -31,7 +34,9 @@ def main() -> int:
     parser.add_argument("--scene", required=True, help="the seed of a floor, or a folder with a scan")
     parser.add_argument("--name", help="which scene of the folder; the first by default")
     parser.add_argument("--goal", default="", help='"find the red chair", or x,y in metres (a random point)')
+    parser.add_argument("--walk", type=int, help="take a described walk of the floor, by its number, instead of a goal")
     parser.add_argument("--policy", choices=POLICIES, default="oracle", help="who walks (oracle)")
+    parser.add_argument("--run", type=Path, help="a run of configs/scene/navigate.yaml: its agent walks")
     parser.add_argument("--seed", type=int, default=0, help="of the start, and of what is random (0)")
     parser.add_argument("--max-steps", type=int, default=500, help="the walk is cut after so many actions (500)")
     parser.add_argument("--size", type=int, default=384, help="pixels of the first-person view (384)")
@@ -40,12 +45,17 @@ def main() -> int:
     args = parser.parse_args()
 
     from genworld.pipelines.navigate import FilmConfig, film_walk
-    from genworld.pipelines.navigation_agents import baseline_agent
+    from genworld.pipelines.navigation_agents import baseline_agent, scene_agents
     from genworld.pipelines.navigation_goals import open_ground
 
-    ground = open_ground(args.scene, args.name)
+    ground, goal = open_ground(args.scene, args.name), args.goal
+    if args.walk is not None:
+        if goal:
+            raise ValueError(f"expected --goal or --walk, got both: {goal!r} and {args.walk}")
+        goal = args.walk
+    agent = baseline_agent(args.policy) if args.run is None else scene_agents(args.run, blind=False)[0]
     config = FilmConfig(args.size, args.fps)
-    filmed = film_walk(ground, baseline_agent(args.policy), args.out, args.goal, args.seed, config, args.max_steps)
+    filmed = film_walk(ground, agent, args.out, goal, args.seed, config, args.max_steps)
     print(filmed)
     print(f"wrote {filmed.video} and {filmed.picture}")
     return 0

@@ -17,6 +17,7 @@ from genworld.data.loader import DataConfig
 from genworld.data.room_views import RoomViewsData
 from genworld.data.scene_turns import RoomsData
 from genworld.data.scene_turns_annotated import AnnotatedData
+from genworld.data.walk_turns import WalksData
 from genworld.models.scene_llm import SceneLLM
 from genworld.models.scene_points import ScenePoints
 from genworld.models.vae import (
@@ -49,6 +50,8 @@ VAE_FOLDER = "vae"
 """The frozen VAE of a text-to-video run, in the run's folder, so that sampling needs nothing else."""
 
 
+TurnsData = RoomsData | AnnotatedData | WalksData
+"""Exchanges about scenes."""
 TaskConfig = AutoencodeConfig | TextToVideoConfig | AlignConfig | AlignRegionsConfig | ConverseConfig
 AnyTask = ClipTask | AlignRegions | Converse
 
@@ -70,7 +73,7 @@ class Experiment:
 
     name: str
     task: TaskConfig
-    data: DataConfig | RoomViewsData | RoomsData | AnnotatedData
+    data: DataConfig | RoomViewsData | TurnsData
     train: TrainConfig
     seed: int = 0
     run: Path | None = None
@@ -139,7 +142,7 @@ def clip_data(experiment: Experiment) -> DataConfig:
     Raises:
         ValueError: it is none.
     """
-    if isinstance(experiment.data, RoomViewsData | RoomsData | AnnotatedData):
+    if isinstance(experiment.data, RoomViewsData | TurnsData):
         raise ValueError(f"{experiment.name} has data of kind {experiment.data.kind!r}, where clips are needed")
     return experiment.data
 

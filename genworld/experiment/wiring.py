@@ -18,12 +18,14 @@ from genworld.data.room_views import RoomView, RoomViewsData
 from genworld.data.scene_turns import RoomsData, RoomTurns, Split
 from genworld.data.scene_turns_annotated import AnnotatedData, AnnotatedTurns
 from genworld.data.shards import ShardSource
+from genworld.data.walk_turns import WalksData, WalkTurns
 from genworld.experiment.build import (
     CONFIG_FILE,
     VAE_FOLDER,
     AnyTask,
     Experiment,
     TaskConfig,
+    TurnsData,
     build_task,
     clip_data,
     cost_ratio,
@@ -115,14 +117,21 @@ def _feed(experiment: Experiment, task: AnyTask, world: World) -> _Feed:
 
 def _feed_turns(experiment: Experiment, task: Converse, world: World) -> _Feed:
     """Exchanges about scenes, which are lifted beforehand: each process its share."""
-    source, data = open_turns(experiment), experiment.data
-    assert isinstance(data, RoomsData | AnnotatedData)
+    source, data = _turns(experiment, "train"), experiment.data
+    assert isinstance(data, TurnsData)
     source.prepare(world.rank, world.size)
     loader = ExampleLoader.for_rank(source, data, experiment.seed, world.rank, world.size)
     held_out: list[Pack[Turn]] = []
     if data.validation and _looks_at_held_out(experiment):
-        held_out = held_out_examples(open_turns(experiment, "validation"), data, experiment.seed)
+        held_out = held_out_examples(_turns(experiment, "validation"), data, experiment.seed)
     return _Feed(loader, held_out, lambda: task.prepare(source))
+
+
+def _turns(experiment: Experiment, split: Split) -> RoomTurns | AnnotatedTurns | WalkTurns:
+    task, data = experiment.task, experiment.data
+    if isinstance(task, ConverseConfig) and isinstance(data, WalksData):
+        return WalkTurns(data, ScenePoints(task.points), split, experiment.seed)
+    return open_turns(experiment, split)
 
 
 def open_turns(experiment: Experiment, split: Split = "train") -> RoomTurns | AnnotatedTurns:
@@ -134,8 +143,8 @@ def open_turns(experiment: Experiment, split: Split = "train") -> RoomTurns | An
     task, data = experiment.task, experiment.data
     if not isinstance(task, ConverseConfig) or not isinstance(data, RoomsData | AnnotatedData):
         raise ValueError(
-            f"task 'converse' is trained on data of kind 'rooms' or 'annotated', got task {task.kind!r} with data of "
-            f"kind {data.kind!r}"
+            "exchanges about whole scenes are of task 'converse' and data of kind 'rooms' or 'annotated', got task "
+            f"{task.kind!r} with data of kind {data.kind!r}"
         )
     points = ScenePoints(task.points)
     if isinstance(data, RoomsData):

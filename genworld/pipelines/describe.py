@@ -9,10 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genworld.data.room_views import RoomViewsData
-from genworld.data.scene_turns import RoomsData
-from genworld.data.scene_turns_annotated import AnnotatedData
 from genworld.data.shapes import IMAGE_FPS, ShapeConfig
-from genworld.experiment import Experiment, describe_vae, token_grid
+from genworld.experiment import Experiment, TurnsData, describe_vae, token_grid
 from genworld.models.scene_llm import SceneLLM
 from genworld.models.scene_points import ScenePoints
 from genworld.models.vae import VideoVAE, build_vae, flops_per_pixel
@@ -49,7 +47,7 @@ def describe(experiment: Experiment) -> str:
     """
     if isinstance(experiment.task, AlignRegionsConfig) or isinstance(experiment.data, RoomViewsData):
         return _describe_regions(experiment)
-    if isinstance(experiment.task, ConverseConfig) or isinstance(experiment.data, RoomsData | AnnotatedData):
+    if isinstance(experiment.task, ConverseConfig) or isinstance(experiment.data, TurnsData):
         return _describe_turns(experiment)
     grid = token_grid(experiment)
     experiment.data.packing.check(grid)
@@ -75,7 +73,7 @@ def describe(experiment: Experiment) -> str:
 
 def _describe_turns(experiment: Experiment) -> str:
     config = experiment.task
-    if not isinstance(config, ConverseConfig) or not isinstance(experiment.data, RoomsData | AnnotatedData):
+    if not isinstance(config, ConverseConfig) or not isinstance(experiment.data, TurnsData):
         raise ValueError(f"task {config.kind!r} is not trained on data of kind {experiment.data.kind!r}")
     with torch.device("meta"):
         task = Converse(config, SceneLLM(config.model, ScenePoints(config.points).width))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ def film_walk(
     ground: Floor | Scene,
     agent: Agent,
     out: Path,
-    goal: str = "",
+    goal: str | int = "",
     seed: int = 0,
     config: FilmConfig | None = None,
     max_steps: int = 500,
@@ -112,11 +112,12 @@ def film_walk(
         raise ValueError(f"{out}: expected a video, {' or '.join(SUFFIXES)}; the picture of the route is put beside it")
     place = place_of_floor(ground) if isinstance(ground, Floor) else place_of_scene(ground)
     episode = goal_episode(ground, place, goal, seed)
-    settings = NavigationConfig(
-        task="point" if episode.category is None else "object", images=agent.images, pose=True, max_steps=max_steps
-    )
+    told: Literal["point", "object", "instruction"] = "instruction"
+    if not isinstance(goal, int):
+        told = "point" if episode.category is None else "object"
+    settings = NavigationConfig(task=told, images=agent.images, pose=True, max_steps=max_steps)
     env = NavigationEnv([episode], lambda _: place, settings)
-    stage = _Stage(env, ground, f"{goal or 'a random point'} - {agent.name} - {place.name}", config)
+    stage = _Stage(env, ground, f"{_told(episode, goal)} - {agent.name} - {place.name}", config)
     with VideoWriter(out, config.fps) as writer, tqdm(total=max_steps, desc="walking", unit="step") as bar:
         walked = run(env, _Watched(agent.make(env, seed), stage, writer, bar))
         found = measure(Walk(walked.positions, walked.stopped, walked.collisions), episode, Geodesic(place.geodesics))
@@ -125,6 +126,10 @@ def film_walk(
     picture = out.with_suffix(".png")
     stage.route().save(picture)
     return Filmed(episode, walked, found, out, picture)
+
+
+def _told(episode: Episode, goal: str | int) -> str:
+    return episode.instruction if isinstance(goal, int) else goal or "a random point"
 
 
 def _end(walked: Run) -> str:
@@ -168,7 +173,7 @@ class _Stage:
         page.paste(above, (view.shape[1] + _MARGIN, _STRIP))
         length = sum(math.dist(one, other) for one, other in zip(env.path, env.path[1:], strict=False))
         done = f"step {env.steps}   {length:.2f} m   {env.collisions} collisions"
-        _write(page, 0, self.title)
+        _write(page, 0, _fitting(self.title, page.width))
         _write(page, page.height - _STRIP, f"{done}   {said}")
         return np.array(page)
 
@@ -179,7 +184,7 @@ class _Stage:
         above = large.draw(env.path, env.stance, self._marks(), env.episode.reference_path)
         page = Image.new("RGB", (max(above.width, 480), above.height + 2 * _STRIP), _PAPER)
         page.paste(above, (0, _STRIP))
-        _write(page, 0, self.title)
+        _write(page, 0, _fitting(self.title, page.width))
         _write(page, page.height - _STRIP, LEGEND)
         return page
 
@@ -203,6 +208,14 @@ class _Stage:
             return FloorViews(self.ground.stage, camera, smooth=True)
         assert self._points is not None
         return PointViews(*self._points, self.place.map.floor, camera)
+
+
+def _fitting(text: str, width: int) -> str:
+    """As much of a text as a strip is wide enough for."""
+    font = ImageFont.load_default(_FONT)
+    while font.getlength(text) > width - 2 * _MARGIN:
+        text = f"{text.removesuffix('…')[:-1]}…"
+    return text
 
 
 def _write(page: Image.Image, top: int, text: str) -> None:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
+import torch
+
+from genworld.models.scene_points import ScenePoints
+from genworld.pipelines.navigator import Navigator, NavigatorConfig
+from genworld.pipelines.navigator_eyes import SceneEyes
+from genworld.pipelines.navigator_guide import ClauseGuide, GuideConfig, ModelAdviser
+from genworld.pipelines.runs import open_run
+from genworld.tasks.converse import Converse
 from genworld.world.navigation.baselines import Baseline, Policy, build_baseline
 from genworld.world.navigation.environment import NavigationEnv
 
@@ -43,3 +52,61 @@ _NOTES: Mapping[Baseline, str] = {
 def baseline_agent(name: Baseline) -> Agent:
     """One of the agents that others are compared with."""
     return Agent(name, lambda env, seed: build_baseline(name, env, seed), name == "frontier", _NOTES[name])
+
+
+@dataclass(frozen=True)
+class SceneWalker:
+    """Makes navigators that a scene model guides.
+
+    Attributes:
+        task: the model.
+        points: makes points of what is seen.
+        blind: pictures are black (see `SceneEyes`).
+        settings: when they ask, and how they walk.
+        guide: how clauses are followed.
+    """
+
+    task: Converse
+    points: ScenePoints
+    blind: bool = False
+    settings: NavigatorConfig | None = None
+    guide: GuideConfig | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, run: str | Path, device: str | torch.device | None = None, blind: bool = False
+    ) -> SceneWalker:
+        """With the newest checkpoint of a run of `configs/scene/navigate.yaml`, or another of task `converse`.
+
+        Raises:
+            ValueError: the folder holds no finished checkpoint, or its task is another.
+        """
+        _, task = open_run(run, Converse, "an agent needs 'converse'", device)
+        # Folders of the training's machine are nobody's business elsewhere, and no walk is walked twice.
+        return cls(task, ScenePoints(replace(task.config.points, cache=None)), blind)
+
+    def adviser(self) -> ModelAdviser:
+        """The model as it is asked."""
+        return ModelAdviser(self.task)
+
+    def eyes(self, env: NavigationEnv) -> SceneEyes:
+        """For the camera of an environment."""
+        return SceneEyes(self.points, env.config.camera, self.blind)
+
+    def __call__(self, env: NavigationEnv, seed: int) -> Navigator:
+        """The policy for an environment: of that it takes the config alone. Nothing in it is random."""
+        return Navigator(env.config, ClauseGuide(self.adviser(), self.guide), self.settings, self.eyes(env))
+
+
+def scene_agents(run: str | Path, blind: bool = True, device: str | torch.device | None = None) -> list[Agent]:
+    """The agent of a run, and the same one with black pictures.
+
+    Raises:
+        ValueError: see `SceneWalker.from_pretrained`.
+    """
+    walker = SceneWalker.from_pretrained(run, device)
+    found = [Agent("agent", walker, True, f"{run}: asks its scene model where to go; its own depth, pose and pictures")]
+    if blind:
+        note = "the same with black pictures: what depth, pose and exploring are worth"
+        found.append(Agent("blind", replace(walker, blind=True), True, note))
+    return found

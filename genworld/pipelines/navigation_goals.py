@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from genworld.data.scenes import open_scenes
@@ -11,10 +12,10 @@ from genworld.types import Scene
 from genworld.world.navigation.episode import Episode
 from genworld.world.navigation.place import Place, point_goal
 from genworld.world.navigation.route_facts import Surroundings
-from genworld.world.navigation.routes import thing_goal
+from genworld.world.navigation.routes import RouteConfig, route_episodes, thing_goal
 from genworld.world.rooms import Floor, sample_floor
 from genworld.world.rooms.language.facts import Facts
-from genworld.world.rooms.language.mentions import mentions
+from genworld.world.rooms.language.mentions import Mention, mentions
 from genworld.world.rooms.language.referring import fits, phrases
 
 _POINT = re.compile(r"\s*([-+]?\d*\.?\d+)\s*,\s*([-+]?\d*\.?\d+)\s*")
@@ -43,19 +44,22 @@ def goal_point(goal: str) -> tuple[float, float] | None:
     return None if match is None else (float(match[1]), float(match[2]))
 
 
-def goal_episode(ground: Floor | Scene, place: Place, goal: str = "", seed: int = 0) -> Episode:
-    """An episode to a goal from a random start.
+def goal_episode(ground: Floor | Scene, place: Place, goal: str | int = "", seed: int = 0) -> Episode:
+    """An episode to a goal from a random start, or a walk that an instruction describes.
 
     Args:
         ground: the floor or scan.
         place: its free ground.
-        goal: words that name one thing of a floor; x,y in metres; "" for a random point.
+        goal: words that name one thing of a floor; x,y in metres; "" for a random point; the number of a described
+            walk.
         seed: of the start, and of a random goal.
 
     Raises:
         ValueError: the goal names nothing or several things, is in words where things have no names, or cannot be
             reached.
     """
+    if isinstance(goal, int):
+        return _described(ground, place, goal, seed)
     point = goal_point(goal)
     if point is not None or not goal.strip():
         return point_goal(place, seed, goal=point)
@@ -65,15 +69,20 @@ def goal_episode(ground: Floor | Scene, place: Place, goal: str = "", seed: int 
             "(--goal=1.5,-2), or no goal for a random one"
         )
     around = Surroundings(ground, place)
-    return thing_goal(around, thing_named(around.facts, goal), goal, seed)
+    episode = thing_goal(around, thing_named(around.facts, goal), goal, seed)
+    return replace(episode, category=_named(around.facts, goal).phrase.removeprefix("the "))
 
 
-def thing_named(facts: Facts, goal: str) -> int:
-    """Index of the one thing that a goal names.
+def _described(ground: Floor | Scene, place: Place, number: int, seed: int) -> Episode:
+    if isinstance(ground, Scene):
+        raise ValueError(f"the scan {ground.name} has no described walks: they are read off plans, which it has not")
+    found = route_episodes(Surroundings(ground, place), RouteConfig(wordings=1), f"{seed}.{number}")
+    if found is None:
+        raise ValueError(f"{ground.name} has no walk number {number} that can be described: take another")
+    return found[1][0]
 
-    Raises:
-        ValueError: it names nothing that is there, or several things.
-    """
+
+def _named(facts: Facts, goal: str) -> Mention:
     every = mentions(goal)
     anchors = {str(mention.meant.anchor) for mention in every if mention.meant.anchor}
     named = [mention for mention in every if mention.phrase not in anchors]
@@ -83,9 +92,21 @@ def thing_named(facts: Facts, goal: str) -> int:
     if len(named) > 1:
         said = ", ".join(mention.phrase for mention in named)
         raise ValueError(f"goal {goal!r} names several things ({said}): name the one to go to")
-    found = fits(facts, named[0].meant)
+    return named[0]
+
+
+def thing_named(facts: Facts, goal: str) -> int:
+    """Index of the one thing that a goal names.
+
+    Raises:
+        ValueError: it names nothing that is there, or several things.
+    """
+    floor = facts.floor.name
+    found = fits(facts, _named(facts, goal).meant)
     if not found:
-        raise ValueError(f"goal {goal!r}: {floor} has no such thing; there are {_names(facts, there)}")
+        raise ValueError(
+            f"goal {goal!r}: {floor} has no such thing; there are {_names(facts, range(len(facts.things)))}"
+        )
     if len(found) > 1:
         raise ValueError(f"goal {goal!r} fits {len(found)} things of {floor}: say which of {_names(facts, found)}")
     return found[0]

@@ -93,21 +93,19 @@ class NavigatorConfig:
 
     Attributes:
         scout: how it explores and where it stands.
-        fresh: voxels of 0.1 m never seen before after which it asks again.
-        every: steps after which it asks again in any case.
+        every: steps after which it asks again, where no view was worth keeping.
         waypoint: metres from a waypoint that are near enough.
         arrived: metres from where it wants to stand that are near enough.
     """
 
     scout: ScoutConfig = field(default_factory=ScoutConfig)
-    fresh: int = 40
     every: int = 8
     waypoint: float = 0.3
     arrived: float = 0.13
 
     def __post_init__(self) -> None:
-        if min(self.fresh, self.every) < 1 or min(self.waypoint, self.arrived) <= 0:
-            raise ValueError(f"expected fresh and every of at least 1 and distances above 0, got {self}")
+        if self.every < 1 or min(self.waypoint, self.arrived) <= 0:
+            raise ValueError(f"expected every of at least 1 and distances above 0, got {self}")
 
 
 class Navigator:
@@ -143,7 +141,7 @@ class Navigator:
         self.scout = Scout(config.agent, config.camera, config.motion, self.settings.scout)
         self.said: list[str] = []
         self._advice = Advice("", "explore")
-        self._fresh, self._since = 0, 0
+        self._since = 0
         self._station = True  # a place from which it looks around
         self._target: Place | None = None
         self._vain: list[Place] = []
@@ -154,12 +152,11 @@ class Navigator:
     def act(self, observation: dict[str, Any]) -> Action:
         """See `Policy`."""
         stance = Stance(*observation["pose"].tolist())
-        self.scout.look(observation["depth"], stance)
-        if self.eyes is not None:
+        kept = self.scout.look(observation["depth"], stance)
+        if kept and self.eyes is not None:
             self.eyes.add(observation["rgb"], observation["depth"], stance)
-        self._fresh += self.scout.fresh
         self._since += 1
-        if self._fresh >= self.settings.fresh or self._since > self.settings.every:
+        if kept or self._since > self.settings.every:
             self._ask(observation)
         action = self._follow()
         if action is None and self._since:  # there: is that still right?
@@ -168,12 +165,12 @@ class Navigator:
         return Action.STOP if action is None else action
 
     def _ask(self, observation: dict[str, Any]) -> None:
-        task = "object" if self.config.task == "object" else "instruction"
+        task: Literal["object", "instruction"] = "object" if self.config.task == "object" else "instruction"
         told = observation["objectgoal" if task == "object" else "instruction"]
         query = Query(told, task, self.scout, self._scene, tuple(self.said))
         self._advice = self.guide.advise(query)
         self.said.append(self._advice.text)
-        self._fresh, self._since = 0, 0
+        self._since = 0
 
     def _scene(self) -> LiftedScene:
         assert self.eyes is not None, "this guide needs eyes"
@@ -186,20 +183,25 @@ class Navigator:
             return None
         if advice.corners is None:
             return self._explore()
-        lower, upper = advice.corners
-        if advice.kind == "box":
-            stand, near = self.scout.stand_at(lower, upper), self.settings.arrived
-        else:
-            stand, near = self.scout.nearest((float(lower[0]), float(lower[1]))), self.settings.waypoint
+        return self._to_box(*advice.corners) if advice.kind == "box" else self._to_place(advice.corners[0])
+
+    def _to_place(self, place: Float[np.ndarray, " 3"]) -> Action | None:
+        x, y, _ = place.tolist()
+        action = self.scout.toward(self.scout.nearest((x, y)), self.settings.waypoint)
+        return action if action != Action.STOP else self._explore((x, y))
+
+    def _to_box(self, lower: Float[np.ndarray, " 3"], upper: Float[np.ndarray, " 3"]) -> Action | None:
+        """To where one stands at a box; None there. Where no such place is known yet, on towards it."""
+        stand = self.scout.stand_at(lower, upper)
         if stand is None:
-            x, y = (lower[:2] + upper[:2]).tolist()
-            action = self._explore((x / 2, y / 2))
+            x, y, _ = ((lower + upper) / 2).tolist()
+            action = self._explore((x, y))
             if action is not None:
                 return action
             stand = self.scout.stand_at(lower, upper, strict=False)
             if stand is None:
                 return None
-        action = self.scout.toward(stand, near)
+        action = self.scout.toward(stand, self.settings.arrived)
         return None if action == Action.STOP else action
 
     def _explore(self, draw: Place | None = None) -> Action | None:

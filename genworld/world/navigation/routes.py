@@ -153,24 +153,31 @@ def draw_route(around: Surroundings, config: RouteConfig, chance: Random) -> Rou
     return None
 
 
-def _instructed(around: Surroundings, config: RouteConfig, name: str) -> list[Episode]:
+def route_episodes(around: Surroundings, config: RouteConfig, name: str) -> tuple[Route, list[Episode]] | None:
+    """A walk by a name, which draws it, and an episode for each wording of it; None where none is found."""
     chance = Random(f"instruction/{around.floor.name}/{name}")
     route = draw_route(around, config, chance)
     if route is None:
-        return []
+        return None
     episode = _episode(
         around, f"instruction/{name}", route.start, route.heading, route.target, route.path, route.length
     )
     texts = wordings(route.clauses, config.wordings, chance)
-    return [replace(episode, id=f"{episode.id}_{part}", instruction=text) for part, text in enumerate(texts)]
+    return route, [replace(episode, id=f"{episode.id}_{part}", instruction=text) for part, text in enumerate(texts)]
 
 
-def _object(around: Surroundings, config: RouteConfig, name: str) -> list[Episode]:
+def _instructed(around: Surroundings, config: RouteConfig, name: str) -> list[Episode]:
+    found = route_episodes(around, config, name)
+    return [] if found is None else found[1]
+
+
+def object_episode(around: Surroundings, config: RouteConfig, name: str) -> tuple[int, Episode] | None:
+    """A thing to look for by a name, which draws it: its index and the episode; None where there is none."""
     chance = Random(f"object/{around.floor.name}/{name}")
     for _ in range(_TRIES):
         target = _target(around, chance, lambda _: True)
         if target is None:
-            return []
+            return None
         field = around.field(target)
         start = _start(around, chance, field, config.least, chance.randrange(len(around.floor.plan.rooms)))
         phrase = around.name(target, chance)
@@ -179,8 +186,13 @@ def _object(around: Surroundings, config: RouteConfig, name: str) -> list[Episod
         heading, path = chance.uniform(-math.pi, math.pi), spaced(field.path(*start), STEP)
         episode = _episode(around, f"object/{name}", start, heading, target, path, field.distance(*start))
         text = chance.choice(FIND).format(thing=phrase)
-        return [replace(episode, instruction=text, category=str(phrase).removeprefix("the "))]
-    return []
+        return target, replace(episode, instruction=text, category=str(phrase).removeprefix("the "))
+    return None
+
+
+def _object(around: Surroundings, config: RouteConfig, name: str) -> list[Episode]:
+    found = object_episode(around, config, name)
+    return [] if found is None else [found[1]]
 
 
 def _point(around: Surroundings, config: RouteConfig, name: str) -> list[Episode]:

@@ -26,36 +26,6 @@ _SAME = 0.25  # metres
 _STUCK = 0.5  # a step forward that brings less than this part of itself has met something
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoutConfig:
-    """How an agent explores and where it stands.
-
-    Attributes:
-        least: cells of a frontier worth going to; what is behind smaller ones was seen but for a corner.
-        horizon: unknown ground so near to a frontier is what going there may show, metres.
-        gain: metres that a frontier may be farther away for twice as much to be seen there.
-        turn: metres that a turn by half a circle counts for when a frontier is chosen.
-        near: metres from a frontier that are near enough.
-        sight: metres that are looked ahead when it is asked what a turn may show.
-        worth: square metres of unknown ground that make a turn worth it.
-        reach: metres from a thing, seen from above, within which one is at it; the rule of the world's episodes is
-            1 m.
-        amid: part of the ground around where one stands, 0.25 m to each side, from which the thing must be seen too.
-        clear: metres that the line to the middle of a thing is clear of what was seen, up to the thing.
-    """
-
-    least: int = 6
-    horizon: float = 1.5
-    gain: float = 1.0
-    turn: float = 0.5
-    near: float = 0.3
-    sight: float = 4.0
-    worth: float = 0.3
-    reach: float = 0.85
-    amid: float = 0.6
-    clear: float = 0.1
-
-
 class Frontier(NamedTuple):
     """Where known ground ends.
 
@@ -76,11 +46,72 @@ class Memory:
 
     Attributes:
         stances: one for each observation.
+        kept: those whose views were worth keeping.
         bumps: how often it met something unseen.
     """
 
     stances: list[Stance] = field(default_factory=list)
+    kept: list[Stance] = field(default_factory=list)
     bumps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewChoice:
+    """Which observations are worth keeping; the same for agents and for what they are taught with.
+
+    Attributes:
+        metres: that the camera must have moved since every view that was kept and looks the same way.
+        degrees: within which views look the same way.
+    """
+
+    metres: float = 0.5
+    degrees: float = 40.0
+
+    def __post_init__(self) -> None:
+        if self.metres < 0 or self.degrees <= 0:
+            raise ValueError(f"expected metres of at least 0 and degrees above 0, got {self}")
+
+    def wants(self, kept: Sequence[Stance], stance: Stance) -> bool:
+        """Whether a view from a stance shows enough that is new beside those that were kept."""
+        angle = math.radians(self.degrees)
+        return not any(
+            math.dist(one[:2], stance[:2]) < self.metres
+            and abs(wrap(one.heading - stance.heading)) < angle
+            and abs(one.pitch - stance.pitch) < angle
+            for one in kept
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoutConfig:
+    """How an agent explores and where it stands.
+
+    Attributes:
+        choice: which views are kept.
+        least: cells of a frontier worth going to; what is behind smaller ones was seen but for a corner.
+        horizon: unknown ground so near to a frontier is what going there may show, metres.
+        gain: metres that a frontier may be farther away for twice as much to be seen there.
+        turn: metres that a turn by half a circle counts for when a frontier is chosen.
+        near: metres from a frontier that are near enough.
+        sight: metres that are looked ahead when it is asked what a turn may show.
+        worth: square metres of unknown ground that make a turn worth it.
+        reach: metres from a thing, seen from above, within which one is at it; the rule of the world's episodes is
+            1 m.
+        amid: part of the ground around where one stands, 0.25 m to each side, from which the thing must be seen too.
+        clear: metres that the line to the middle of a thing is clear of what was seen, up to the thing.
+    """
+
+    choice: ViewChoice = field(default_factory=ViewChoice)
+    least: int = 6
+    horizon: float = 1.5
+    gain: float = 2.0
+    turn: float = 0.5
+    near: float = 0.3
+    sight: float = 4.0
+    worth: float = 0.3
+    reach: float = 0.85
+    amid: float = 0.6
+    clear: float = 0.1
 
 
 class Scout:
@@ -97,10 +128,9 @@ class Scout:
         self, agent: AgentConfig, camera: CameraConfig, motion: MotionConfig, config: ScoutConfig | None = None
     ) -> None:
         self.agent, self.camera, self.motion, self.config = agent, camera, motion, config or ScoutConfig()
+        self.choice = self.config.choice
         self.mapper = DepthMapper(agent, camera)
         self.memory = Memory()
-        self.fresh = 0
-        """Voxels seen by the last look that were never seen before."""
         self.slim = 0.0
         """Metres that it makes itself slimmer than it is, to get through."""
         self._solid: set[int] = set()
@@ -117,20 +147,20 @@ class Scout:
         """Where it is."""
         return self.memory.stances[-1]
 
-    def look(self, depth: Float[np.ndarray, "H W"], stance: Stance) -> None:
-        """Take in one observation."""
+    def look(self, depth: Float[np.ndarray, "H W"], stance: Stance) -> bool:
+        """Take in one observation; says whether its view is worth keeping."""
         before = self.memory.stances[-1] if self.memory.stances else None
         self.mapper.add(depth, stance)
-        if before and self._last == Action.FORWARD:
-            if math.dist(before[:2], stance[:2]) < _STUCK * self.motion.forward:
-                self.mapper.bump(stance)
-                self.memory.bumps += 1
+        moved = math.inf if before is None else math.dist(before[:2], stance[:2])
+        if self._last == Action.FORWARD and moved < _STUCK * self.motion.forward:
+            self.mapper.bump(stance)
+            self.memory.bumps += 1
         self.memory.stances.append(stance)
-        keys = self._voxels(depth, stance)
-        count = len(self._solid)
-        self._solid.update(keys)
-        self.fresh = len(self._solid) - count
+        self._solid.update(self._voxels(depth, stance))
         self._map = self._edge = self._ways = None
+        if kept := self.choice.wants(self.memory.kept, stance):
+            self.memory.kept.append(stance)
+        return kept
 
     @property
     def ground(self) -> OccupancyMap:
@@ -173,7 +203,7 @@ class Scout:
         unknown = np.pad(~ground.known, reach, constant_values=True)
         found = []
         for number, where in enumerate(ndimage.find_objects(labels), 1):
-            cells = np.argwhere(labels[where] == number) + [where[0].start, where[1].start]
+            cells = np.argwhere(labels[where] == number) + np.array([where[0].start, where[1].start])
             if len(cells) < config.least:
                 continue
             i, j = cells[np.argmin(((cells - cells.mean(0)) ** 2).sum(1))].tolist()
