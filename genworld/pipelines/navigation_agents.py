@@ -9,6 +9,7 @@ from typing import get_args
 
 import torch
 
+from genworld.data.walk_turns import WalksData
 from genworld.models.scene_points import ScenePoints
 from genworld.pipelines.navigator import Navigator, NavigatorConfig
 from genworld.pipelines.navigator_eyes import SceneEyes
@@ -76,12 +77,17 @@ class SceneWalker:
     def from_pretrained(
         cls, run: str | Path, device: str | torch.device | None = None, blind: bool = False
     ) -> SceneWalker:
-        """With the newest checkpoint of a run of `configs/scene/navigate.yaml`, or another of task `converse`.
+        """With the newest checkpoint of a run of `configs/scene/navigate.yaml`.
 
         Raises:
-            ValueError: the folder holds no finished checkpoint, or its task is another.
+            ValueError: the folder holds no finished checkpoint, its task is another, or it was not taught by walks.
         """
-        _, task = open_run(run, Converse, "an agent needs 'converse'", device)
+        experiment, task = open_run(run, Converse, "an agent needs 'converse'", device)
+        if not isinstance(experiment.data, WalksData):
+            raise ValueError(
+                f"{run} was trained on data of kind {experiment.data.kind!r} and never learned to walk: train "
+                f"configs/scene/navigate.yaml from it with init={run}"
+            )
         # Folders of the training's machine are nobody's business elsewhere, and no walk is walked twice.
         return cls(task, ScenePoints(replace(task.config.points, cache=None)), blind)
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from genworld.data.walk_prompts import Said, clauses_of, find_text, read_answer, walk_prompt
+from genworld.ops.lifted import LiftedScene
 from genworld.pipelines.navigator import Advice, Query
 from genworld.tasks.converse import Converse
 from genworld.types import Turn
@@ -53,12 +55,15 @@ class Adviser(Protocol):
 class ModelAdviser:
     """A scene model; what was asked before of the same scene is not asked again.
 
+    A box of a thing in which next to nothing was seen is made up: it means nothing.
+
     Args:
         task: with its weights.
+        least: points that a box of a thing holds.
     """
 
-    def __init__(self, task: Converse) -> None:
-        self.task = task.eval()
+    def __init__(self, task: Converse, least: int = 2) -> None:
+        self.task, self.least = task.eval(), least
         self.reset()
 
     def reset(self) -> None:
@@ -79,7 +84,15 @@ class ModelAdviser:
             turns = [Turn(i, scene.name, points, (), prompt, "", "walk", "asked") for i, prompt in enumerate(new)]
             self._known.update(zip(new, self.task.answer(turns), strict=True))
         texts = [self._known[prompt] for prompt in prompts]
-        return [Reply(text, read_answer(scene, text)) for text in texts]
+        return [Reply(text, self._checked(scene, read_answer(scene, text))) for text in texts]
+
+    def _checked(self, scene: LiftedScene, said: Said | None) -> Said | None:
+        if said is None or said.box is None or said.deed == "through":
+            return said
+        margin = torch.tensor(scene.codec.cell_size)
+        lower, upper = said.box[0] - margin, said.box[1] + margin
+        within = ((scene.points.points >= lower) & (scene.points.points <= upper)).all(dim=-1)
+        return said if int(within.sum()) >= self.least else None
 
 
 @dataclass(frozen=True, kw_only=True)
