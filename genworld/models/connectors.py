@@ -19,7 +19,7 @@ from genworld.models.connector_parts import (
     ResamplerConfig,
     SceneTokens,
 )
-from genworld.models.object_queries import ObjectQueriesConfig
+from genworld.models.object_queries import ObjectQueriesConfig, PlacesConfig
 from genworld.models.point_batch import PointBatch, thin
 from genworld.types import PointSet
 
@@ -32,6 +32,7 @@ __all__ = [
     "NormConfig",
     "ObjectQueriesConfig",
     "PartConfig",
+    "PlacesConfig",
     "PointBatch",
     "Positions3DConfig",
     "QFormerConfig",
@@ -44,6 +45,7 @@ PartConfig = (
     | ColoursConfig
     | NormConfig
     | ObjectQueriesConfig
+    | PlacesConfig
     | QFormerConfig
     | ResamplerConfig
     | LinearConfig
@@ -75,7 +77,8 @@ class ConnectorConfig:
 class Connector(nn.Module):
     """See `ConnectorConfig`.
 
-    Padding is masked in every part, and the order of points makes no difference.
+    Padding is masked in every part, and the order of points makes no difference. Its first parts, those that need the
+    points, settle which tokens there are; the others go on from these alone.
 
     Args:
         config: the parts.
@@ -91,6 +94,7 @@ class Connector(nn.Module):
         self.config, self.in_width, self.out_width = config, in_width, out_width
         width, changed = in_width, ""
         parts: list[Part] = []
+        settled = 0
         for number, part_config in enumerate(config.parts):
             part = part_config.build(width, out_width)
             if part.per_point and changed:
@@ -101,13 +105,15 @@ class Connector(nn.Module):
             if part.num_tokens(1) != 1 or part.num_tokens(2) != 2:
                 changed = part_config.kind
             parts.append(part)
+            if part.per_point or changed == part_config.kind:
+                settled = len(parts)
             width = part.out_width
         if width != out_width:
             raise ValueError(
                 f"the connector ends with {config.parts[-1].kind} of width {width}, but what listens has width "
                 f"{out_width}: end it with {{kind: linear}}"
             )
-        self.parts = nn.ModuleList(parts)
+        self.parts, self._settled = nn.ModuleList(parts), settled
 
     def num_tokens(self, n: int) -> int:
         """How many tokens a scene of `n` points becomes."""
@@ -138,8 +144,23 @@ class Connector(nn.Module):
 
     def forward(self, batch: PointBatch) -> SceneTokens:
         """Tokens of each scene; as many real ones as `num_tokens` says."""
+        return self.finish(self.settle(batch), batch)
+
+    @property
+    def settling(self) -> nn.ModuleList:
+        """The parts of `settle`."""
+        return self.parts[: self._settled]
+
+    def settle(self, batch: PointBatch) -> SceneTokens:
+        """Which tokens there are: what all parts make that need the points, and those before them."""
         tokens = SceneTokens(batch.features, batch.keep)
-        for part in self.parts:
+        for part in self.settling:
+            tokens = part(tokens, batch)
+        return tokens
+
+    def finish(self, tokens: SceneTokens, batch: PointBatch | None = None) -> SceneTokens:
+        """What the other parts make of settled tokens; they do not need the points."""
+        for part in self.parts[self._settled :]:
             tokens = part(tokens, batch)
         return tokens
 

@@ -99,12 +99,12 @@ class Answered(NamedTuple):
 
     Attributes:
         logits: of every token of the answers.
-        looks: for each embedding of the shared beginning, the greatest attention that any token of the prompt's rest
-            pays to it, over the heads of the first two thirds of the blocks.
+        looks: for each glance, the attention that was paid: the mean over heads, and of that the greatest in the first
+            two thirds of the blocks, the very first left out.
     """
 
     logits: Float[Tensor, "B A V"]
-    looks: Float[Tensor, "B N"]
+    looks: Float[Tensor, " n"]
 
 
 class LanguageModel(nn.Module):
@@ -236,8 +236,12 @@ class LanguageModel(nn.Module):
         logits = self.network(**given, attention_mask=mask, use_cache=False).logits
         return logits[:, -answers.shape[1] :]
 
-    def answer_looking(self, inputs: LanguageInputs) -> Answered:
-        """`answer_logits` of inputs with a shared beginning, and what of that was looked at for them.
+    def answer_looking(self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"]) -> Answered:
+        """`answer_logits` of inputs with a shared beginning, and how much of that was looked at.
+
+        Args:
+            inputs: see there.
+            glances: what is to be told: row, token of its prompt after the shared beginning, token of the beginning.
 
         Raises:
             ValueError: this model does not tell.

@@ -34,7 +34,7 @@ _MARKS = ("<end>", "<user>", "<assistant>")
 
 _NUM_BYTES = 256
 
-_ALIKE, _BACK = 0.6, 0.3
+_ALIKE, _BACK = 0.6, 1.0
 """How much of queries and keys begins alike, and of values as what they were."""
 
 
@@ -150,17 +150,13 @@ class OwnLLM(LanguageModel):
             return super().answer_logits(inputs)
         return self._go_on(inputs, inputs.start).logits
 
-    def answer_looking(self, inputs: LanguageInputs) -> Answered:
+    def answer_looking(self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"]) -> Answered:
         """See `LanguageModel`."""
-        start = inputs.start
-        assert start is not None, "nothing is known to be shared"
-        own = inputs.keep.sum(dim=1) - start.length
-        gone = self._go_on(inputs, start, looking=True)
-        asked = torch.arange(gone.attentions[0].shape[2], device=own.device) < own[:, None]
-        looks = [
-            (attention[..., : start.length] * asked[:, None, :, None]).amax(dim=(1, 2))
-            for attention in gone.attentions[: max(2, 2 * len(gone.attentions) // 3)]
-        ]
+        assert inputs.start is not None, "nothing is known to be shared"
+        gone = self._go_on(inputs, inputs.start, looking=True)
+        rows, words, places = glances.unbind(dim=1)
+        blocks = gone.attentions[1 : max(2, 2 * len(gone.attentions) // 3)]
+        looks = [block[rows, :, words, places].float().mean(dim=1) for block in blocks]
         return Answered(gone.logits, torch.stack(looks).amax(dim=0))
 
     def _go_on(self, inputs: LanguageInputs, start: SharedStart, looking: bool = False) -> _Gone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ class ObjectLosses:
         named: those of them whose words are likelier than all others.
         said: queries that are sure.
         known: objects.
-        queries: for each scene, the query that is matched with each object, by its last words; -1 for none.
+        queries: see `match_objects`.
     """
 
     sums: Float[Tensor, " B"]
@@ -79,15 +80,20 @@ def object_losses(
         known: objects of each scene, one at least.
         table: embeddings of the language model's tokens; it is not taught.
     """
-    spoken = sorted({word for scene in known for words in scene.words for word in words})
-    places = {word: place for place, word in enumerate(spoken)}
-    known = [replace(x, words=tuple(tuple(places[word] for word in words) for words in x.words)) for x in known]
-    table = table.detach().float()[spoken]
+    known, table = _spoken(known, table)
     rows = [_scene_losses(objects, batch, number, scene, table) for number, scene in enumerate(known)]
     sums = torch.stack([row[0] for row in rows])
     counts = torch.tensor([row[1] for row in rows], device=sums.device)
     found, named, said, objects_known = counts.unbind(dim=1)
     return ObjectLosses(sums, found, named, said, objects_known, tuple(row[2] for row in rows))
+
+
+def _spoken(known: Sequence[KnownObjects], table: Tensor) -> tuple[list[KnownObjects], Float[Tensor, "W D"]]:
+    """Objects with words by their place among those that name any of them, and the embeddings of these words."""
+    spoken = sorted({word for scene in known for words in scene.words for word in words})
+    places = {word: place for place, word in enumerate(spoken)}
+    known = [replace(x, words=tuple(tuple(places[word] for word in words) for words in x.words)) for x in known]
+    return known, table.detach().float()[spoken]
 
 
 def _scene_losses(
@@ -105,26 +111,58 @@ def _scene_losses(
     return loss, (*counts, len(known.words)), queries
 
 
+@torch.no_grad()
+def match_objects(
+    objects: ObjectSteps, known: Sequence[KnownObjects], table: Float[Tensor, "V D"]
+) -> tuple[Int[Tensor, " N"], ...]:
+    """For each scene, the query that is matched with each of its objects at the last step; -1 for none.
+
+    See `object_losses`, which tells it too where it is computed.
+    """
+    known, table = _spoken(known, table)
+    last, found = objects.steps[-1], []
+    for number, scene in enumerate(known):
+        with without_autocast(last.lower):
+            said = SceneObjects(*(x[number][objects.keep[number]].float() for x in last))
+            rows, columns = _compare(said, scene, table).pairs
+        found.append(_by_object(rows, columns, len(scene.words)))
+    return tuple(found)
+
+
 def belong(points: Float[Tensor, "P 3"], known: KnownObjects) -> Tensor:
     """Which points lie in the box of an object."""
     inside = (points[:, None] >= known.lower - _MARGIN) & (points[:, None] <= known.upper + _MARGIN)
     return inside.all(dim=-1).any(dim=-1)
 
 
-def _step_losses(
-    said: SceneObjects, known: KnownObjects, table: Tensor
-) -> tuple[Tensor, tuple[int, int, int], Int[Tensor, " N"]]:
+class _Compared(NamedTuple):
+    """Queries (rows) beside the objects of a scene (columns)."""
+
+    names: Float[Tensor, "Q N"]
+    corners: Float[Tensor, "Q N"]
+    overlap: Float[Tensor, "Q N"]
+    pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]]
+
+
+def _compare(said: SceneObjects, known: KnownObjects, table: Tensor) -> _Compared:
     from scipy.optimize import linear_sum_assignment
 
     names = _word_costs(said.words, known, table)
-    corners = (said.lower[:, None] - known.lower).abs() + (said.upper[:, None] - known.upper).abs()
+    corners = ((said.lower[:, None] - known.lower).abs() + (said.upper[:, None] - known.upper).abs()).sum(dim=-1)
     overlap = intersection_over_union(said.lower[:, None], said.upper[:, None], known.lower, known.upper)
-    costs = names + corners.sum(dim=-1) + 2 * (1 - overlap) + F.softplus(-said.sure)[:, None]
+    costs = names + corners + 2 * (1 - overlap) + F.softplus(-said.sure)[:, None]
     rows, columns = (torch.from_numpy(x).to(costs.device) for x in linear_sum_assignment(costs.detach().cpu().numpy()))
+    return _Compared(names, corners, overlap, (rows, columns))
+
+
+def _step_losses(
+    said: SceneObjects, known: KnownObjects, table: Tensor
+) -> tuple[Tensor, tuple[int, int, int], Int[Tensor, " N"]]:
+    names, corners, overlap, (rows, columns) = _compare(said, known, table)
     wanted = torch.zeros_like(said.sure).index_fill(0, rows, 1.0)
     sums = torch.stack([table[list(ids)].sum(dim=0) for ids in known.words])[columns]
     apart = (said.words[rows] - sums).square().sum(dim=-1) / sums.square().sum(dim=-1)
-    matched = names[rows, columns] + apart + corners[rows, columns].sum(dim=-1) + (1 - overlap[rows, columns])
+    matched = names[rows, columns] + apart + corners[rows, columns] + (1 - overlap[rows, columns])
     loss = 2 * F.binary_cross_entropy_with_logits(said.sure, wanted) + matched.mean()
     found = (overlap[rows, columns] >= 0.25) & (said.sure[rows] > 0)
     logits = said.words[rows].detach() @ table.T
@@ -132,8 +170,11 @@ def _step_losses(
     for row, column, good in zip(logits, columns.tolist(), found.tolist(), strict=True):
         words = set(known.words[column])
         named += good and set(row.topk(len(words)).indices.tolist()) == words
-    queries = torch.full((len(known.words),), -1, device=rows.device).index_put((columns,), rows)
-    return loss, (int(found.sum()), named, int((said.sure > 0).sum())), queries
+    return loss, (int(found.sum()), named, int((said.sure > 0).sum())), _by_object(rows, columns, len(known.words))
+
+
+def _by_object(rows: Int[Tensor, " n"], columns: Int[Tensor, " n"], count: int) -> Int[Tensor, " N"]:
+    return torch.full((count,), -1, device=rows.device).index_put((columns,), rows)
 
 
 def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor) -> Float[Tensor, "Q N"]:

@@ -17,7 +17,8 @@ from genworld.nn.mlp import MLP
 from genworld.ops.precision import without_autocast
 
 _SPREAD = 4
-"""A query looks at every so many of its nearest points: further with as many."""
+"""A query looks at this many times as many points as it takes: half of those are the nearest, for things of few points,
+and the others lie evenly among the rest, for large ones."""
 _COLOUR = 2.0
 """Metres that a step from black to white is worth when seeds are spread."""
 
@@ -28,7 +29,7 @@ class ObjectQueriesConfig:
 
     Seeded at points (3DETR, Misra et al. 2021), they look at what is around their seeds, told relative to them
     (PointNet++, Qi et al. 2017), and at each other, so that no two become the same object (DETR, Carion et al. 2020).
-    Each says where its object is, and its token carries that place.
+    Each says where its object is; a part of kind `places` after this one lets its token carry that place.
 
     They are taught by `object_losses` where boxes are known, and by what is answered.
 
@@ -78,7 +79,7 @@ class ObjectQueries(Part):
         self.norm_points, self.norm_mix, self.norm = (nn.LayerNorm(width) for _ in range(3))
         self.blocks = nn.ModuleList(QueryBlock(width, config.num_heads) for _ in range(config.depth))
         self.box, self.sure = MLP(width, width, 6, "gelu"), nn.Linear(width, 1)
-        self.say, self.place = nn.Linear(width, consumer), MLP(9 * 15, width, consumer, "gelu")
+        self.say = nn.Linear(width, consumer)
 
     def num_tokens(self, n: int) -> int:
         """See `Part`."""
@@ -103,10 +104,9 @@ class ObjectQueries(Part):
             x = block(x, seen, keep)
             steps.append(self._objects(self.norm(x), at))
         objects = steps[-1]
-        told = torch.sigmoid(objects.sure)[..., None] * objects.words + self.place(
-            _places(objects, batch, self.config.cells)
-        )
-        return SceneTokens(told, keep, ObjectSteps(things, tuple(steps), keep))
+        places = _places(objects, batch, self.config.cells)
+        words = torch.sigmoid(objects.sure)[..., None] * objects.words
+        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), keep, places))
 
     def _objects(self, x: Float[Tensor, "B Q D"], at: Float[Tensor, "B Q 3"]) -> SceneObjects:
         with without_autocast(x):
@@ -139,6 +139,49 @@ class QueryBlock(nn.Module):
         return x + self.mlp(self.norm(x))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlacesConfig:
+    """Adds to the tokens of objects where they are, as waves of centre and size through an MLP.
+
+    Attributes:
+        width: of the MLP.
+    """
+
+    kind: Literal["places"] = "places"
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
+
+    def build(self, in_width: int, consumer: int) -> Part:
+        """See `PartConfig`."""
+        return Places(self, in_width)
+
+
+class Places(Part):
+    """See `PlacesConfig`."""
+
+    def __init__(self, config: PlacesConfig, in_width: int) -> None:
+        super().__init__()
+        self.out_width = in_width
+        self.tell = MLP(9 * 15, config.width, in_width, "gelu")
+
+    def forward(self, tokens: SceneTokens, batch: PointBatch | None) -> SceneTokens:
+        """See `Part`.
+
+        Raises:
+            ValueError: tokens are no objects.
+        """
+        if tokens.objects is None:
+            raise ValueError("a part of kind places tells where objects are: put it after one of kind objects")
+        places = tokens.objects.places
+        with without_autocast(places):
+            scales = places.new_tensor([1 / 16] * 3 + [1.0] * 3 + [0.25] * 3)
+            where = waves(places * scales, 7)
+        return tokens._replace(x=tokens.x + self.tell(where))
+
+
 @torch.no_grad()
 def choose_seeds(
     batch: PointBatch, things: Float[Tensor, "B P"], count: int
@@ -169,15 +212,20 @@ def choose_seeds(
 def neighbours(
     batch: PointBatch, things: Float[Tensor, "B P"], seeds: Int[Tensor, "B Q"], count: int
 ) -> Int[Tensor, "B Q K"]:
-    """Points around each seed, nearest first, that seem to belong to things; repeated where there are few."""
+    """Points around each seed, nearest first, that seem to belong to things; repeated where there are few.
+
+    Half of them are the nearest; the others lie evenly among those that follow.
+    """
     among = _likely(batch, things, 1)
     away = torch.cdist(_take(batch.points, seeds), batch.points)
     away = away.masked_fill(~among[:, None], torch.inf)
     reach = min(_SPREAD * count, away.shape[-1])
     order = away.topk(reach, largest=False)
-    real = order.values.isfinite().sum(dim=-1, keepdim=True)
-    steps = torch.linspace(0, 1, count, device=away.device) * (real - 1)
-    return order.indices.gather(2, steps.round().long())
+    last = order.values.isfinite().sum(dim=-1, keepdim=True) - 1
+    dense = torch.arange(count - count // 2, device=away.device)
+    rest = dense[-1] + torch.linspace(0, 1, count // 2 + 1, device=away.device)[1:] * (last - dense[-1]).clamp(min=0)
+    steps = torch.cat([dense.expand(*last.shape[:2], -1), rest.round().long()], dim=-1)
+    return order.indices.gather(2, torch.minimum(steps, last))
 
 
 def _likely(batch: PointBatch, things: Float[Tensor, "B P"], at_least: int) -> Tensor:
@@ -197,10 +245,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tens
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
 
 
-def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q n"]:
-    """Where boxes are: metres from the scene's middle, parts of the codec's box, and size. Answers do not move them."""
+def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 9"]:
+    """See `ObjectSteps`."""
     with without_autocast(batch.points):
         lower, upper = objects.lower.detach(), objects.upper.detach()
         centre = (lower + upper) / 2
-        metres = (centre - batch.middles()[:, None]) / 16
-        return waves(torch.cat([metres, batch.cells_at(centre) / cells - 0.5, (upper - lower) / 4], dim=-1), 7)
+        metres, parts = centre - batch.middles()[:, None], batch.cells_at(centre) / cells - 0.5
+        return torch.cat([metres, parts, upper - lower], dim=-1)

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from genworld.models.connector_parts import ObjectSteps
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
 from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
-from genworld.models.object_losses import KnownObjects, ObjectLosses, object_losses
+from genworld.models.object_losses import KnownObjects, ObjectLosses, match_objects, object_losses
 from genworld.models.point_batch import PointBatch
+from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
 from genworld.types import Turn
 
@@ -41,13 +43,13 @@ class SeenScenes:
 
     Attributes:
         turns: for each scene, one that is about it.
-        batch: their points.
+        batch: their points; None where they were remembered.
         tokens: what the connector made of them.
         rows: the scene of each turn.
     """
 
     turns: tuple[Turn, ...]
-    batch: PointBatch
+    batch: PointBatch | None
     tokens: SceneTokens
     rows: Int[Tensor, " B"]
 
@@ -91,6 +93,7 @@ class SceneLLM(nn.Module):
         self.config = config
         self.llm = build_llm(config.llm)
         self.connector = Connector(config.connector, features, self.llm.width)
+        self._memory: SceneMemory | None = None
 
     # From turns to numbers
 
@@ -136,10 +139,24 @@ class SceneLLM(nn.Module):
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
         """The scenes of turns; those that share the tensors of a scene share the work."""
         distinct = {id(turn.points.features): turn for turn in turns}
-        batch = self.connector.stack([turn.points for turn in distinct.values()])
+        scenes = [turn.points for turn in distinct.values()]
+        if self._memory is None:
+            batch = self.connector.stack(scenes)
+            tokens = self.connector(batch)
+        else:
+            batch, tokens = None, self.connector.finish(self._memory.tokens(scenes))
         numbers = {key: number for number, key in enumerate(distinct)}
-        rows = torch.tensor([numbers[id(turn.points.features)] for turn in turns], device=batch.points.device)
-        return SeenScenes(tuple(distinct.values()), batch, self.connector(batch), rows)
+        rows = torch.tensor([numbers[id(turn.points.features)] for turn in turns], device=tokens.x.device)
+        return SeenScenes(tuple(distinct.values()), batch, tokens, rows)
+
+    def keep_connector(self) -> None:
+        """Leave what settles the connector's tokens as it is: each scene goes through it once and is remembered.
+
+        The language model's embeddings stay too: tokens of objects are sums of them, and would no longer be.
+        """
+        self.connector.settling.requires_grad_(requires_grad=False)
+        self.llm.table.requires_grad_(False)
+        self._memory = SceneMemory(self.connector)
 
     def _prompt_ids(self, turn: Turn) -> list[int]:
         if not turn.prompt.strip():
@@ -177,24 +194,23 @@ class SceneLLM(nn.Module):
         """The same of inputs with answers."""
         return self._losses(self.logits(inputs), inputs)
 
-    def evidence_losses(
-        self, inputs: SceneInputs, turns: Sequence[Turn], objects: ObjectLosses
-    ) -> tuple[TurnLosses, Float[Tensor, " n"]]:
+    def evidence_losses(self, inputs: SceneInputs, turns: Sequence[Turn]) -> tuple[TurnLosses, Float[Tensor, " n"]]:
         """Losses of answers, and how little the tokens of what turns are about were looked at.
 
-        The second is, for every thing that a turn is about, minus the logarithm of the greatest attention that the
-        turn's prompt pays to its token anywhere: that it be seen, not how. Supervised attention (Liu et al. 2016,
-        "Neural machine translation with supervised attention") for questions with known evidence; without it, a small
-        language model takes many times as long until it looks anything up.
+        The second is, for every thing that a turn is about, minus the logarithm of the attention that the last word of
+        the prompt that names it ("chair" of "what colour is the small chair?") pays to its token. Supervised attention
+        (Liu et al. 2016, "Neural machine translation with supervised attention") for questions with known evidence;
+        without it, a small language model takes many times as long until it looks anything up. (It has to be told which
+        word looks: asked that any look, words and heads share the things out among them, without reading the question.)
 
         Args:
             inputs: of the turns.
-            turns: with what they are about; those of which it is not known, or that are about more than four things,
-                have no part in the second.
-            objects: which token is which thing.
+            turns: with what they are about; those of which it is not known, that are about more than four things, and
+                things that no word of the prompt names have no part in the second.
 
         Raises:
-            ValueError: the scenes have different numbers of tokens, or the language model does not tell.
+            ValueError: the scenes have different numbers of tokens, the language model does not tell, or see
+                `object_losses`.
         """
         start = inputs.start
         if start is None:
@@ -202,18 +218,31 @@ class SceneLLM(nn.Module):
                 "the loss of evidence needs scenes of the same number of tokens and a decoder: give the connector more "
                 "points than it has queries, or set the weight of evidence to 0"
             )
-        answered = self.llm.answer_looking(inputs)
+        known, objects = self._objects(inputs.scenes)
+        queries = match_objects(objects, known, self.llm.table)
         first = start.length - inputs.scenes.tokens.x.shape[1]
-        places = [
-            (row, first + int(objects.queries[scene][thing]))
+        glances = [
+            (row, word, first + int(queries[scene][thing]))
             for row, (turn, scene) in enumerate(zip(turns, inputs.scenes.rows.tolist(), strict=True))
-            for thing in (turn.about if len(turn.about) <= _EVIDENCE else ())
-            if objects.queries[scene][thing] >= 0
+            for thing, word in self._named(turn, known[scene], start.length)
+            if queries[scene][thing] >= 0
         ]
-        rows, columns = torch.tensor(places, dtype=torch.long, device=answered.looks.device).view(-1, 2).unbind(dim=1)
+        answered = self.llm.answer_looking(
+            inputs, torch.tensor(glances, dtype=torch.long, device=inputs.prompt.device).view(-1, 3)
+        )
         with without_autocast(answered.looks):
-            unseen = -(answered.looks.float()[rows, columns] + 1e-3).log()
+            unseen = -(answered.looks.float() + 1e-3).log()
         return self._losses(answered.logits, inputs), unseen
+
+    def _named(self, turn: Turn, known: KnownObjects, start: int) -> list[tuple[int, int]]:
+        """Things that a turn is about, each with the last token of its prompt after `start` that is a word for it."""
+        if not turn.about or len(turn.about) > _EVIDENCE:
+            return []
+        words = dict[int, int]()
+        for place, word in enumerate(self._prompt_ids(turn)[start:]):
+            words[word] = place
+        places = ((thing, [words[word] for word in known.words[thing] if word in words]) for thing in turn.about)
+        return [(thing, max(found)) for thing, found in places if found]
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep
@@ -230,20 +259,26 @@ class SceneLLM(nn.Module):
         Raises:
             ValueError: the connector has no queries that become objects, or the objects of a scene are not known.
         """
+        known, objects = self._objects(scenes)
+        if scenes.batch is None:
+            raise ValueError("the connector stays as it is, so there is nothing that the loss of objects could teach")
+        return object_losses(objects, scenes.batch, known, self.llm.table)
+
+    def _objects(self, scenes: SeenScenes) -> tuple[list[KnownObjects], ObjectSteps]:
+        """The objects of scenes, and what the connector says of them."""
         objects = scenes.tokens.objects
         if objects is None:
             raise ValueError(
-                "the loss of objects needs a connector with a part of kind objects: give it one, or set the weight of "
-                "objects to 0"
+                "losses of objects and of evidence need a connector with a part of kind objects: give it one, or set "
+                "the weights of both to 0"
             )
-        known = [self._known(turn) for turn in scenes.turns]
-        return object_losses(objects, scenes.batch, known, self.llm.table)
+        return [self._known(turn) for turn in scenes.turns], objects
 
     def _known(self, turn: Turn) -> KnownObjects:
         if not turn.things:
             raise ValueError(
-                f"scene {turn.scene} has no known objects, which the loss of objects needs: take data with boxes and "
-                "labels, or set the weight of objects to 0"
+                f"scene {turn.scene} has no known objects, which the losses of objects and of evidence need: take data "
+                "with boxes and labels, or set the weights of both to 0"
             )
         lower, upper = (
             torch.stack([getattr(thing, name) for thing in turn.things]).float().to(self._device)

@@ -32,20 +32,22 @@ class ConverseConfig:
         points: how scenes become points.
         model: connector and language model.
         stage: "align" trains the connector and leaves the language model as it is (the first stage of 3D-LLM and of
-            BLIP-2); "instruct" trains all that the model's config says.
+            BLIP-2); "speak" trains the language model, and of the connector what follows once its tokens are settled
+            (see `Connector.settle`): a scene is seen once, which makes it many times as fast; "instruct" trains all
+            that the model's config says.
         corpus: turns that the tokenizer is fitted to, where the language model has one of its own.
         max_tokens: longest answer, in tokens.
         answers: weight of the loss of answers; 0 leaves the language model out of training steps.
         objects: weight of the loss of objects (see `models.object_losses`), beside 1 of an answer; needs a connector
             with a part of kind `objects`, and data with boxes.
         evidence: weight of the loss of looking at what is asked about (see `SceneLLM.evidence_losses`), beside 1 of an
-            answer; needs `objects`, and data that says what questions are about.
+            answer; needs such a connector and data too, and that says what questions are about.
     """
 
     kind: Literal["converse"] = "converse"
     points: ScenePointsConfig = field(default_factory=ScenePointsConfig)
     model: SceneLLMConfig = field(default_factory=SceneLLMConfig)
-    stage: Literal["align", "instruct"] = "instruct"
+    stage: Literal["align", "speak", "instruct"] = "instruct"
     corpus: int = 4096
     max_tokens: int = 128
     answers: float = 1.0
@@ -58,10 +60,14 @@ class ConverseConfig:
                 f"answers and objects must be at least 0, and one of them positive, got {self.answers} and "
                 f"{self.objects}"
             )
-        if self.evidence < 0 or (self.evidence and not (self.answers and self.objects)):
+        if self.evidence < 0 or (self.evidence and not self.answers):
             raise ValueError(
-                f"evidence must be at least 0, and needs answers and objects to be positive; got {self.evidence} with "
-                f"{self.answers} and {self.objects}"
+                f"evidence must be at least 0, and needs answers to be positive, got {self.evidence} and {self.answers}"
+            )
+        if self.stage == "speak" and (self.objects or not self.answers):
+            raise ValueError(
+                "stage speak leaves what finds objects as it is, so objects must be 0 and answers positive; got "
+                f"{self.objects} and {self.answers}"
             )
         if self.corpus < 1 or self.max_tokens < 1:
             raise ValueError(f"corpus and max_tokens must be at least 1, got {self.corpus} and {self.max_tokens}")
@@ -89,6 +95,8 @@ class Converse(ExampleTask[Turn]):
         self.leaves_out_parameters = not config.answers  # such as those that only a token for answers needs
         if config.stage == "align":
             model.llm.requires_grad_(requires_grad=False)
+        if config.stage == "speak":
+            model.keep_connector()
 
     def units(self, pack: Pack[Turn]) -> int:
         """Answers."""
@@ -114,10 +122,10 @@ class Converse(ExampleTask[Turn]):
         inputs = self.model.inputs(pack.samples, with_answers=True)
         loss = inputs.prompt.new_zeros(())
         if config.objects:
-            matched = self.model.object_losses(inputs.scenes)
-            loss = loss + config.objects * self._objects(matched, logs, units)[inputs.scenes.rows].sum()
+            objects = self._objects(self.model.object_losses(inputs.scenes), logs, units)
+            loss = loss + config.objects * objects[inputs.scenes.rows].sum()
         if config.evidence:
-            found, unseen = self.model.evidence_losses(inputs, pack.samples, matched)
+            found, unseen = self.model.evidence_losses(inputs, pack.samples)
             loss = loss + config.evidence * unseen.sum()
             logs["loss/evidence"], units["loss/evidence"] = unseen.detach().sum(), len(unseen)
         else:

@@ -100,7 +100,7 @@ class Step:
 
 
 def mean_by_name(sums: Sequence[Mapping[str, float]], units: float) -> dict[str, float]:
-    """Add up by name over ranks, which need not all know the same names, and divide.
+    """Add up by name over ranks, which need not all know the same names, and divide; of no units, there is no mean.
 
     Args:
         sums: of each rank; with `name#units` beside `name` for those that have units of their own.
@@ -108,4 +108,5 @@ def mean_by_name(sums: Sequence[Mapping[str, float]], units: float) -> dict[str,
     """
     names = sorted({name for part in sums for name in part})
     totals = {name: sum(part.get(name, 0.0) for part in sums) for name in names}
-    return {name: totals[name] / totals.get(name + OWN_UNITS, units) for name in names if not name.endswith(OWN_UNITS)}
+    counts = {name: totals.get(name + OWN_UNITS, units) for name in names if not name.endswith(OWN_UNITS)}
+    return {name: totals[name] / count for name, count in counts.items() if count}

@@ -48,6 +48,11 @@ def test_a_mean_has_its_own_units() -> None:
     assert not any(name.endswith("units") for name in means)
 
 
+def test_a_mean_of_nothing_is_left_out() -> None:
+    """Such as names of found things, where none was found."""
+    assert mean_by_name([{"named": 0.0, "named#units": 0, "loss": 2.0}], 4.0) == {"loss": 0.5}
+
+
 @pytest.mark.parametrize("deviation", [1.0, 0.3])
 @pytest.mark.parametrize("t", [0.0, 0.2, 0.5, 1.0])
 def test_the_blind_bound_is_what_least_squares_leaves(t: float, deviation: float) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from genworld.models.connector_parts import ObjectSteps, SceneObjects
-from genworld.models.connectors import Connector, ConnectorConfig, LinearConfig, NormConfig, ObjectQueriesConfig
+from genworld.models.connectors import (
+    Connector,
+    ConnectorConfig,
+    LinearConfig,
+    NormConfig,
+    ObjectQueriesConfig,
+    PlacesConfig,
+)
 from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
@@ -25,7 +33,7 @@ WIDTH = OWN.width
 
 def make_connector() -> Connector:
     torch.manual_seed(0)
-    return Connector(ConnectorConfig(parts=(NormConfig(), PART)), FEATURES, WIDTH).eval()
+    return Connector(ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig(width=16))), FEATURES, WIDTH).eval()
 
 
 def boxes(*rows: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,7 +121,9 @@ def losses_of(said: SceneObjects, known: KnownObjects, table: torch.Tensor):
     points, _ = furnished()
     batch = PointBatch.stack([points])
     things = torch.where(belong(points.points, known), 20.0, -20.0)[None]
-    return object_losses(ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool)), batch, [known], table)
+    return object_losses(
+        ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 9)), batch, [known], table
+    )
 
 
 def test_right_queries_lose_nothing_in_whatever_order() -> None:
@@ -141,10 +151,10 @@ def test_each_mistake_is_seen() -> None:
         assert wrong.sums.item() > 0.5
 
 
-def make_task(**weights: float) -> Converse:
+def make_task(**settings: Any) -> Converse:
     torch.manual_seed(0)
-    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART)), llm=OWN)
-    task = Converse(ConverseConfig(model=config, **weights), SceneLLM(config, FEATURES))
+    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig(width=16))), llm=OWN)
+    task = Converse(ConverseConfig(model=config, **settings), SceneLLM(config, FEATURES))
     task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1"])
     return task
 
@@ -202,8 +212,9 @@ def test_objects_need_a_part_and_boxes() -> None:
 
 def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
     task = make_task(answers=1, objects=1, evidence=0.5)
-    turns = [replace(turn, about=(0,)) for turn in furnished_turns(4)]
+    turns = [replace(turn, about=(0,), prompt="Is the chair red?") for turn in furnished_turns(4)]
     turns.append(replace(turns[0], position=4, id="q4", about=()))
+    turns.append(replace(turns[0], position=5, id="q5", about=(1,)))  # a lamp, which is not named
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
     seen = []
     for _ in range(60):
@@ -215,14 +226,13 @@ def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
     assert out.units["loss/evidence"] == 4
     assert seen[-1] < seen[0] / 2
     inputs = task.model.inputs(turns, with_answers=True)
-    matched = task.model.object_losses(inputs.scenes)
-    losses, _ = task.model.evidence_losses(inputs, turns, matched)
+    losses, _ = task.model.evidence_losses(inputs, turns)
     torch.testing.assert_close(losses.sums, task.model.loss(turns).sums)
 
 
 def test_evidence_needs_objects_and_a_model_that_tells() -> None:
-    with pytest.raises(ValueError, match="needs answers and objects"):
-        ConverseConfig(evidence=1)
+    with pytest.raises(ValueError, match="needs answers to be positive"):
+        ConverseConfig(answers=0, objects=1, evidence=1)
     task = make_task(answers=1, objects=1, evidence=1)
     few = furnished()[0].map(lambda x: x[:3])
     mixed = [furnished_turns(1)[0], replace(furnished_turns(2)[1], points=few)]
@@ -236,3 +246,47 @@ def test_without_anything_asked_about_there_is_no_evidence() -> None:
     assert out.units["loss/evidence"] == 0
     assert out.logs["loss/evidence"] == 0
     assert out.loss.isfinite()
+
+
+def test_while_a_model_learns_to_speak_what_finds_objects_stays() -> None:
+    task = make_task(stage="speak", evidence=0.5)
+    turns = [replace(turn, about=(0,)) for turn in furnished_turns(3)]
+    before = {name: x.clone() for name, x in task.model.connector.state_dict().items()}
+    optimizer = torch.optim.AdamW([x for x in task.parameters() if x.requires_grad], lr=1e-2)
+    for _ in range(3):
+        out = task(Pack(tuple(turns)), seed=0, step=0)
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    after = task.model.connector.state_dict()
+    changed = {name.split(".")[1] for name, x in before.items() if not torch.equal(x, after[name])}
+    assert changed == {"2"}  # places
+    with pytest.raises(ValueError, match="objects must be 0"):
+        ConverseConfig(stage="speak", objects=1)
+
+
+def test_remembered_scenes_are_the_same_as_seen_ones() -> None:
+    plain, kept = make_task().eval(), make_task(stage="speak").eval()
+    turns = [*furnished_turns(3), replace(furnished_turns(4)[3], points=make_points(4, 9))]
+    for _ in range(2):  # the second time from memory
+        seen, remembered = (task.model.see(turns).tokens for task in (plain, kept))
+        torch.testing.assert_close(remembered.x[remembered.keep], seen.x[seen.keep])
+        assert torch.equal(remembered.keep, seen.keep)
+    assert kept.model.generate(turns) == plain.model.generate(turns)
+
+
+def test_memory_notices_other_weights() -> None:
+    task = make_task(stage="speak").eval()
+    first = task.model.see(furnished_turns(2)).tokens.x
+    torch.manual_seed(1)
+    other = {name: torch.randn_like(x) for name, x in task.model.connector.state_dict().items()}
+    task.model.connector.load_state_dict(other)
+    assert not torch.allclose(task.model.see(furnished_turns(2)).tokens.x, first)
+
+
+def test_places_need_objects() -> None:
+    config = SceneLLMConfig(connector=ConnectorConfig(parts=(PlacesConfig(), LinearConfig())), llm=OWN)
+    task = Converse(ConverseConfig(model=config), SceneLLM(config, FEATURES))
+    task.model.fit_tokenizer(["a b"])
+    with pytest.raises(ValueError, match="after one of kind objects"):
+        task(Pack(tuple(furnished_turns(1))), seed=0, step=0)
