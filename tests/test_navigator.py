@@ -49,6 +49,7 @@ from genworld.world.navigation.route_facts import Surroundings
 from genworld.world.navigation.routes import RouteConfig, draw_route, route_episodes
 from genworld.world.navigation.scout import Scout, ViewChoice
 from genworld.world.navigation.views import FloorViews
+from tests.navigation_bound import bound
 from tests.world.room_floors import floor_of
 from tools import evaluate_nav
 
@@ -286,8 +287,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data(folder: Path) -> WalksData:
-    files = {"files": (folder / "teacher.jsonl",), "held_out": (folder / "held_out.jsonl",)}
-    return WalksData(cache=folder / "floors", batch=4, validation=4, **files)
+    return WalksData(
+        files=(folder / "teacher.jsonl",),
+        held_out=(folder / "held_out.jsonl",),
+        cache=folder / "floors",
+        batch=4,
+        validation=4,
+    )
 
 
 def turns(folder: Path, split: Any = "train", seed: int = 0) -> WalkTurns:
@@ -363,3 +369,12 @@ def test_a_folder_that_is_no_run_is_refused_in_a_line(
     monkeypatch.setattr("sys.argv", ["evaluate_nav.py", "--run", str(tmp_path), "--floors", "1"])
     assert run_command(evaluate_nav.main) == USER_ERROR
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {tmp_path} is not a run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sort", "spl", "ndtw"), [("object", 0.70, 0.70), ("instruction", 0.80, 0.85)])
+def test_with_a_guide_that_never_errs_it_is_good_enough(sort: str, spl: float, ndtw: float) -> None:
+    report = bound(sort, 50, 900_000)
+    assert report.figures["success"].value >= 0.95
+    assert report.figures["spl"].value >= spl
+    assert report.figures["ndtw"].value >= ndtw
