@@ -14,7 +14,7 @@ from genworld.data.walks import State, Task
 from genworld.ops.lifted import LiftedScene
 from genworld.pipelines.navigator import Eyes, Query
 from genworld.pipelines.navigator_guide import Adviser, Reply, Request
-from genworld.world.navigation.camera import NEAR, CameraConfig, world_from_camera
+from genworld.world.navigation.camera import NEAR, CameraConfig, sight_lines
 from genworld.world.navigation.motion import Stance
 from genworld.world.navigation.route_facts import Surroundings, Way
 from genworld.world.navigation.routes import Route
@@ -58,11 +58,9 @@ class Teacher:
 
     def add(self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"], stance: Stance) -> None:
         """See `Eyes`."""
-        u, v = (rays[::_EVERY] for rays in self.camera.rays())
         z = depth[::_EVERY, ::_EVERY]
-        pose = world_from_camera(stance, self.camera.height)
-        direction = np.stack(np.broadcast_arrays(u[None], v[:, None], 1.0), axis=-1) @ pose[:3, :3].T
-        points = (pose[:3, 3] + direction * z[..., None])[z > NEAR][:, None]
+        eye, direction = sight_lines(self.camera, stance, stride=_EVERY)
+        points = (eye + direction * z[..., None])[z > NEAR][:, None]
         count = ((points >= self._lower) & (points <= self._upper)).all(-1).sum(0)
         self._pixels = np.maximum(self._pixels, count)
         self.taken.append(stance)

@@ -68,3 +68,15 @@ def world_from_camera(stance: Stance, height: float) -> Float[np.ndarray, "4 4"]
     pose[:3, 2] = c * cp, s * cp, sp
     pose[:3, 3] = stance.x, stance.y, height
     return pose
+
+
+def sight_lines(
+    camera: CameraConfig, stance: Stance, floor: float = 0.0, stride: int = 1
+) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "H W 3"]]:
+    """Where the camera is, and which way every `stride`-th pixel looks; scene axes, metres.
+
+    A pixel with depth z shows the place at the first plus z times the second.
+    """
+    u, v = (rays[::stride] for rays in camera.rays())
+    pose = world_from_camera(stance, floor + camera.height)
+    return pose[:3, 3], np.stack(np.broadcast_arrays(u[None], v[:, None], 1.0), axis=-1) @ pose[:3, :3].T

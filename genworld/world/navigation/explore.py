@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from genworld.world.navigation.camera import NEAR, CameraConfig, world_from_camera
+from genworld.world.navigation.camera import NEAR, CameraConfig, sight_lines
 from genworld.world.navigation.geodesic import Place
 from genworld.world.navigation.motion import Stance
 from genworld.world.navigation.occupancy import AgentConfig, OccupancyMap, inflate, make_map
@@ -52,11 +52,9 @@ class DepthMapper:
     def add(self, depth: Float[np.ndarray, "H W"], stance: Stance) -> None:
         """Take in what is seen from a place: obstacles by their height, and the ground before them."""
         stride, cell = self.config.stride, self.agent.cell
-        u, v = (rays[::stride] for rays in self.camera.rays())
         z = depth[::stride, ::stride]
-        pose = world_from_camera(stance, self.floor + self.camera.height)
-        direction = np.stack(np.broadcast_arrays(u[None], v[:, None], 1.0), axis=-1) @ pose[:3, :3].T
-        places = pose[:3, 3] + direction * z[..., None]
+        eye, direction = sight_lines(self.camera, stance, self.floor, stride)
+        places = eye + direction * z[..., None]
         away = np.hypot(direction[..., 0], direction[..., 1]) * z
         height = places[..., 2] - self.floor
         valid = (z > NEAR) & (away < self.config.reach)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from genworld.world.navigation.camera import NEAR, CameraConfig, world_from_camera
+from genworld.world.navigation.camera import NEAR, CameraConfig, sight_lines
 from genworld.world.navigation.explore import DepthMapper
 from genworld.world.navigation.follow import next_action
 from genworld.world.navigation.geodesic import CellField, Place
@@ -324,11 +324,9 @@ class Scout:
         return self._ways[1]
 
     def _voxels(self, depth: Float[np.ndarray, "H W"], stance: Stance) -> list[int]:
-        u, v = (rays[::_EVERY] for rays in self.camera.rays())
         z = depth[::_EVERY, ::_EVERY]
-        pose = world_from_camera(stance, self.mapper.floor + self.camera.height)
-        direction = np.stack(np.broadcast_arrays(u[None], v[:, None], 1.0), axis=-1) @ pose[:3, :3].T
-        points = (pose[:3, 3] + direction * z[..., None])[(z > NEAR) & (z < self.mapper.config.reach)]
+        eye, direction = sight_lines(self.camera, stance, self.mapper.floor, _EVERY)
+        points = (eye + direction * z[..., None])[(z > NEAR) & (z < self.mapper.config.reach)]
         return np.unique(_keys(points)).tolist()
 
     def _clear(
