@@ -69,6 +69,7 @@ class WalksData(ExamplesSettings):
         cache: folder in which drawn floors are kept.
         weights: how often is asked for a thing of the floor ("find"), for the clause that the agent was at ("clause"),
             and for the last one of its instruction ("last"), in proportion.
+        views: of a moment, at least: one view alone may have fewer points than a connector makes tokens.
         seen: how often a thing that is asked for was seen; of the others the answer is to look further.
     """
 
@@ -79,6 +80,7 @@ class WalksData(ExamplesSettings):
     floor: FloorConfig = field(default_factory=FloorConfig)
     cache: Path
     weights: dict[Kind, float] = field(default_factory=lambda: {"find": 1.0, "clause": 1.0, "last": 1.0})
+    views: int = 2
     seen: float = 0.65
 
     def __post_init__(self) -> None:
@@ -87,6 +89,8 @@ class WalksData(ExamplesSettings):
             raise ValueError("files: expected files of walks, got none: write one with tools/record_walks.py")
         if self.validation and not self.held_out:
             raise ValueError("validation needs walks of its own: set held_out to files of them, or validation to 0")
+        if self.views < 1:
+            raise ValueError(f"views must be at least 1, got {self.views}")
         if not 0 < self.seen <= 1 or not self.weights.get("find", 0.0) > 0 or min(self.weights.values()) < 0:
             raise ValueError(
                 "expected seen in (0, 1] and weights of at least 0, that of find above 0 (not every walk has clauses), "
@@ -113,9 +117,13 @@ class WalkTurns:
         self.data, self.points, self.seed = data, points, seed
         walks = read_walks(data.files if split == "train" else data.held_out)
         every = [_Place(walk, state) for walk in walks for state in walk.states]
-        self.places = [place for place in every if place.state.things or place.state.doors]
-        if len(self.places) < len(every):
-            logger.warning("%d of %d moments show no thing and are left out", len(every) - len(self.places), len(every))
+        self.places = [
+            place for place in every if place.state.views >= data.views and (place.state.things or place.state.doors)
+        ]
+        if left := len(every) - len(self.places):
+            logger.warning(
+                "%d of %d moments are left out: less than %d views or no thing seen", left, len(every), data.views
+            )
         if not self.places:
             raise ValueError(f"none of {len(every)} moments of {len(walks)} walks shows a thing: record others")
         self.store = FloorStore(data.cache, data.floor)
