@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,9 @@ _MARKS = ("<end>", "<user>", "<assistant>")
 """Tokens 0 to 2; pieces of words follow. No text can be mistaken for one."""
 
 _NUM_BYTES = 256
+
+_LONGER, _MORE = 1.4, 4
+"""Rows go through the network together if they are at most this many times, and tokens, longer than the shortest."""
 
 _ALIKE, _BACK = 0.6, 1.0
 """How much of queries and keys begins alike, and of values as what they were."""
@@ -66,13 +69,6 @@ class OwnLLMConfig:
             raise ValueError(
                 f"vocabulary must be at least {len(_MARKS) + _NUM_BYTES} (all bytes and marks), got {self.vocabulary}"
             )
-
-
-class _Gone(NamedTuple):
-    """Where going on from shared beginnings led to: logits, and where wanted attentions of every block."""
-
-    logits: Float[Tensor, "B A V"]
-    attentions: tuple[Float[Tensor, "B H Q K"], ...]
 
 
 class OwnLLM(LanguageModel):
@@ -148,24 +144,37 @@ class OwnLLM(LanguageModel):
         """See `LanguageModel`; what prompts share, such as a scene that much is asked about, is read once."""
         if inputs.start is None or len(inputs.start.first) == len(inputs.prompt):
             return super().answer_logits(inputs)
-        return self._go_on(inputs, inputs.start).logits
+        return self._go_on(inputs, inputs.start, None).logits
 
     def answer_looking(self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"]) -> Answered:
         """See `LanguageModel`."""
         assert inputs.start is not None, "nothing is known to be shared"
-        gone = self._go_on(inputs, inputs.start, looking=True)
-        rows, words, places = glances.unbind(dim=1)
-        blocks = gone.attentions[1 : max(2, 2 * len(gone.attentions) // 3)]
-        looks = [block[rows, :, words, places].float().mean(dim=1) for block in blocks]
-        return Answered(gone.logits, torch.stack(looks).amax(dim=0))
+        return self._go_on(inputs, inputs.start, glances)
 
-    def _go_on(self, inputs: LanguageInputs, start: SharedStart, looking: bool = False) -> _Gone:
-        """Read the shared beginnings, then, from each, the rest of its prompts and answers, padded on the right."""
-        prompt, keep, answers, answers_keep = inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep
+    def _go_on(self, inputs: LanguageInputs, start: SharedStart, glances: Int[Tensor, "n 3"] | None) -> Answered:
+        """Read shared beginnings, then, from each, the rest of its prompts and answers, those of a length together."""
+        prompt, keep = inputs.prompt, inputs.keep
         before = prompt.shape[1] - keep.sum(dim=1)  # padding of each prompt, on its left
         shared = _rows(prompt[start.first], before[start.first], start.length)
         read = self.network(inputs_embeds=shared, use_cache=True, logits_to_keep=1).past_key_values
-        own = keep.sum(dim=1) - start.length
+        lengths = keep.sum(dim=1) - start.length + inputs.answers_keep.sum(dim=1) - 1
+        groups = _alike(lengths.tolist())
+        logits, looks = [], []
+        for group in groups:
+            rows = torch.tensor(group, device=prompt.device)
+            mine = None if glances is None else _renumbered(glances, rows)
+            part = self._finish(_part(inputs, start, rows), read, mine)
+            logits.append(F.pad(part.logits, (0, 0, 0, inputs.answers.shape[1] - part.logits.shape[1])))
+            looks.append(part.looks)
+        order = torch.tensor([row for group in groups for row in group], device=prompt.device).argsort()
+        return Answered(torch.cat(logits)[order], torch.cat(looks))
+
+    def _finish(self, inputs: LanguageInputs, read: Any, glances: Int[Tensor, "n 3"] | None) -> Answered:
+        """The rest of prompts and answers, padded on the right, after beginnings that have been read."""
+        prompt, keep, answers, answers_keep = inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep
+        start = inputs.start
+        assert start is not None, "nothing is known to be shared"
+        before, own = prompt.shape[1] - keep.sum(dim=1), keep.sum(dim=1) - start.length
         places = torch.arange(answers.shape[1], device=prompt.device)
         longest = int((own + answers_keep.sum(dim=1)).max()) - 1
         rest = _rows(F.pad(prompt, (0, 0, 0, longest)), before + start.length, longest)
@@ -173,18 +182,22 @@ class OwnLLM(LanguageModel):
         used = answers_keep[:, 1:]  # of what is written, the last token of an answer leads to nothing
         rest = rest.index_put((used.nonzero()[:, 0], (own[:, None] + places[:-1])[used]), written[used])
         real = torch.arange(longest, device=prompt.device) < (own + answers_keep.sum(dim=1) - 1)[:, None]
-        numbers = torch.arange(start.length, start.length + longest, device=prompt.device).expand(len(rest), -1)
         out = self.network.model(
             inputs_embeds=rest,
             attention_mask=torch.cat([real.new_ones(len(rest), start.length), real], dim=1).long(),
-            position_ids=numbers,
+            position_ids=torch.arange(start.length, start.length + longest, device=prompt.device).expand(len(rest), -1),
             past_key_values=_repeated(read, start.rows),
             use_cache=True,
-            output_attentions=looking,
+            output_attentions=glances is not None,
         )
         hidden, ends = out.last_hidden_state, (own[:, None] - 1 + places).clamp(max=longest - 1)
         logits = self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
-        return _Gone(logits, out.attentions if looking else ())
+        if glances is None:
+            return Answered(logits, logits.new_zeros(0))
+        rows, words, seen = glances.unbind(dim=1)
+        blocks = out.attentions[1 : max(2, 2 * len(out.attentions) // 3)]
+        looks = [block[rows, :, words, seen].float().mean(dim=1) for block in blocks]
+        return Answered(logits, torch.stack(looks).amax(dim=0))
 
     def fit(self, corpus: Iterable[str]) -> None:
         """Learn the words. Depends on the texts, not on their order.
@@ -237,6 +250,35 @@ def _rows(x: Float[Tensor, "B L D"], first: Int[Tensor, " B"], count: int) -> Fl
     """So many embeddings of each row, from its `first` on."""
     places = first[:, None] + torch.arange(count, device=x.device)
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows in groups, shortest first, so that little of a group is padding."""
+    groups, room = list[list[int]](), 0
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if not groups or lengths[row] > room:
+            groups.append([])
+            room = int(_LONGER * lengths[row]) + _MORE
+        groups[-1].append(row)
+    return groups
+
+
+def _part(inputs: LanguageInputs, start: SharedStart, rows: Int[Tensor, " b"]) -> LanguageInputs:
+    """Some rows of inputs, no longer than they need to be."""
+    longest, written = int(inputs.keep[rows].sum(dim=1).max()), int(inputs.answers_keep[rows].sum(dim=1).max())
+    return LanguageInputs(
+        prompt=inputs.prompt[rows, -longest:],
+        keep=inputs.keep[rows, -longest:],
+        answers=inputs.answers[rows, :written],
+        answers_keep=inputs.answers_keep[rows, :written],
+        start=SharedStart(start.length, start.first, start.rows[rows]),
+    )
+
+
+def _renumbered(glances: Int[Tensor, "n 3"], rows: Int[Tensor, " b"]) -> Int[Tensor, "m 3"]:
+    """The glances of some rows, with numbers among these."""
+    row, mine = (glances[:, :1] == rows).nonzero().unbind(dim=1)
+    return torch.cat([mine[:, None], glances[row, 1:]], dim=1)
 
 
 def _repeated(read: Any, rows: Int[Tensor, " B"]) -> Any:

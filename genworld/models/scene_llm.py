@@ -18,14 +18,14 @@ from genworld.models.object_losses import KnownObjects, ObjectLosses, match_obje
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
-from genworld.types import Turn
+from genworld.types import SceneBox, Turn
 
 PLACEHOLDER = -1
 """Stands in a prompt for a token of the scene. No tokenizer gives this number, so no text can be mistaken for one."""
 
 TOKENIZER_FILE = "tokenizer.json"
 
-_EVIDENCE = 4
+_EVIDENCE = 6
 """Things that a turn is about, at most, for what it looks at to be taught."""
 
 
@@ -205,7 +205,7 @@ class SceneLLM(nn.Module):
 
         Args:
             inputs: of the turns.
-            turns: with what they are about; those of which it is not known, that are about more than four things, and
+            turns: with what they are about; those of which it is not known, that are about more than six things, and
                 things that no word of the prompt names have no part in the second.
 
         Raises:
@@ -224,7 +224,7 @@ class SceneLLM(nn.Module):
         glances = [
             (row, word, first + int(queries[scene][thing]))
             for row, (turn, scene) in enumerate(zip(turns, inputs.scenes.rows.tolist(), strict=True))
-            for thing, word in self._named(turn, known[scene], start.length)
+            for thing, word in self._named(turn, start.length)
             if queries[scene][thing] >= 0
         ]
         answered = self.llm.answer_looking(
@@ -234,15 +234,21 @@ class SceneLLM(nn.Module):
             unseen = -(answered.looks.float() + 1e-3).log()
         return self._losses(answered.logits, inputs), unseen
 
-    def _named(self, turn: Turn, known: KnownObjects, start: int) -> list[tuple[int, int]]:
+    def _named(self, turn: Turn, start: int) -> list[tuple[int, int]]:
         """Things that a turn is about, each with the last token of its prompt after `start` that is a word for it."""
         if not turn.about or len(turn.about) > _EVIDENCE:
             return []
-        words = dict[int, int]()
-        for place, word in enumerate(self._prompt_ids(turn)[start:]):
-            words[word] = place
-        places = ((thing, [words[word] for word in known.words[thing] if word in words]) for thing in turn.about)
+        words = {word: place for place, word in enumerate(self._prompt_ids(turn)[start:])}
+        places = (
+            (thing, [words[word] for word in self._names(turn.things[thing]) & words.keys()]) for thing in turn.about
+        )
         return [(thing, max(found)) for thing, found in places if found]
+
+    def _names(self, thing: SceneBox) -> set[int]:
+        """The words of a thing's label: the last token of each, and their plurals where these are one token."""
+        words = thing.label.split()
+        plurals = [self.llm.encode(f"{word}{ending}") for word in words for ending in ("s", "es")]
+        return {self.llm.encode(word)[-1] for word in words} | {ids[0] for ids in plurals if len(ids) == 1}
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep
