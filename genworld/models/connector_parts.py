@@ -45,13 +45,14 @@ class ObjectSteps(NamedTuple):
         steps: what the queries say after each block.
         keep: which queries are real.
         places: where the last boxes are: centre in metres from the scene's middle, centre in parts of the codec's box
-            from its middle, and size in metres. Nothing that is learned from them moves the boxes.
+            from its middle, size in metres, and both corners in such parts. Nothing that is learned from them moves the
+            boxes.
     """
 
     things: Float[Tensor, "B P"]
     steps: tuple[SceneObjects, ...]
     keep: Bool[Tensor, "B Q"]
-    places: Float[Tensor, "B Q 9"]
+    places: Float[Tensor, "B Q 15"]
 
 
 class SceneTokens(NamedTuple):

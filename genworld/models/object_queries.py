@@ -141,7 +141,7 @@ class QueryBlock(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class PlacesConfig:
-    """Adds to the tokens of objects where they are, as waves of centre and size through an MLP.
+    """Adds to the tokens of objects where they are, as waves of centre, size and corners through an MLP.
 
     Attributes:
         width: of the MLP.
@@ -165,7 +165,7 @@ class Places(Part):
     def __init__(self, config: PlacesConfig, in_width: int) -> None:
         super().__init__()
         self.out_width = in_width
-        self.tell = MLP(9 * 15, config.width, in_width, "gelu")
+        self.tell = MLP(15 * 15, config.width, in_width, "gelu")
 
     def forward(self, tokens: SceneTokens, batch: PointBatch | None) -> SceneTokens:
         """See `Part`.
@@ -177,7 +177,7 @@ class Places(Part):
             raise ValueError("a part of kind places tells where objects are: put it after one of kind objects")
         places = tokens.objects.places
         with without_autocast(places):
-            scales = places.new_tensor([1 / 16] * 3 + [1.0] * 3 + [0.25] * 3)
+            scales = places.new_tensor([1 / 16] * 3 + [1.0] * 3 + [0.25] * 3 + [1.0] * 6)
             where = waves(places * scales, 7)
         return tokens._replace(x=tokens.x + self.tell(where))
 
@@ -245,10 +245,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tens
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
 
 
-def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 9"]:
+def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 15"]:
     """See `ObjectSteps`."""
     with without_autocast(batch.points):
         lower, upper = objects.lower.detach(), objects.upper.detach()
         centre = (lower + upper) / 2
-        metres, parts = centre - batch.middles()[:, None], batch.cells_at(centre) / cells - 0.5
-        return torch.cat([metres, parts, upper - lower], dim=-1)
+        metres = centre - batch.middles()[:, None]
+        parts, least, most = (batch.cells_at(place) / cells - 0.5 for place in (centre, lower, upper))
+        return torch.cat([metres, parts, upper - lower, least, most], dim=-1)

@@ -122,7 +122,7 @@ def losses_of(said: SceneObjects, known: KnownObjects, table: torch.Tensor):
     batch = PointBatch.stack([points])
     things = torch.where(belong(points.points, known), 20.0, -20.0)[None]
     return object_losses(
-        ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 9)), batch, [known], table
+        ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 15)), batch, [known], table
     )
 
 
