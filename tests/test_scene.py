@@ -188,7 +188,7 @@ def test_a_run_of_another_task(folder: Path, tmp_path: Path) -> None:
         SceneAssistant.from_pretrained(tmp_path)
     wrong = load_experiment(SMOKE, settings(folder, f"run={tmp_path / 'x'}"))
     other = load_experiment(ROOT / "configs" / "smoke" / "vae.yaml")
-    with pytest.raises(ValueError, match="trained on data of kind 'rooms' or 'annotated'"):
+    with pytest.raises(ValueError, match="data of kind 'rooms' or 'annotated'"):
         train(replace(wrong, data=other.data))
 
 
