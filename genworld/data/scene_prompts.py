@@ -35,6 +35,13 @@ class Standing:
     position: tuple[float, ...] | None = None
     heading: float | None = None
 
+    @property
+    def seen_from(self) -> tuple[float, float, float] | None:
+        """x, y and heading, as a turn has them; None unless all are told."""
+        if self.position is None or self.heading is None:
+            return None
+        return (*self.position[:2], self.heading)  # type: ignore[return-value]
+
 
 def ground_prompt(phrase: str) -> str:
     """Asks for the box of what a phrase names."""

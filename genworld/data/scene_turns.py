@@ -154,6 +154,7 @@ class RoomTurns:
                     name,
                     self._things(index),
                     told.about,
+                    told.standing,
                 )
         raise ValueError(f"{facts.floor.name}: nothing of {', '.join(self._kinds)} can be said about it")
 
@@ -213,9 +214,10 @@ class RoomTurns:
                 said.append(("ground", Exchange(ground_prompt(reference.text), box)))
                 truth[f"{facts.floor.name}/ground/{len(said) - 1}"] = facts.floor.boxes[reference.thing]
             said.append(("caption", Exchange(CAPTION_PROMPTS["terse"], caption(facts, "terse"))))
-            for number, (kind, (prompt, answer, *_)) in enumerate(said):
-                name = f"{facts.floor.name}/{kind}/{number}"
-                turns.append(Turn(len(turns), facts.floor.name, lifted.points, (), prompt, answer, kind, name))
+            for number, (kind, told) in enumerate(said):
+                floor, name = facts.floor.name, f"{facts.floor.name}/{kind}/{number}"
+                turn = Turn(len(turns), floor, lifted.points, (), told.prompt, told.answer, kind, name)
+                turns.append(replace(turn, standing=told.standing))
         asked = tuple(Question(t.id, t.scene, t.prompt, (t.answer,), t.kind) for t in turns)
         codecs = {self.facts(index).floor.name: self.lifted(index) for index in range(len(self))}
         return Exam(tuple(turns), asked, truth, codecs)

@@ -125,7 +125,9 @@ class AnnotatedTurns:
         prompt, answer = self._said(asked, lifted, Random(seed_of(self.seed, "answer", position)))
         history = tuple(turn.text for turn in question.history)
         name = f"{asked.kind}/{question.id}"
-        return Turn(position, question.scene, lifted.points, history, prompt, answer, asked.kind, name)
+        turn = Turn(position, question.scene, lifted.points, history, prompt, answer, asked.kind, name)
+        standing = _standing(question, lifted) if asked.box is None else None
+        return replace(turn, standing=None if standing is None else standing.seen_from)
 
     def lifted(self, index: int) -> LiftedScene:
         """The points of the scene that question `index` is about."""

@@ -26,12 +26,13 @@ from genworld.world.rooms.language.referring import refer
 
 
 class Exchange(NamedTuple):
-    """What is said: earlier turns, what is asked, and the right answer; and which things it is about."""
+    """What is said: earlier turns, what is asked, and the right answer; which things it is about, and from where."""
 
     prompt: str
     answer: str
     history: tuple[str, ...] = ()
     about: tuple[int, ...] = ()
+    standing: tuple[float, float, float] | None = None
 
 
 Teller = Callable[[Facts, LiftedScene, Random], "Exchange | None"]
@@ -42,7 +43,11 @@ def exchange_of(question: Question, scene: LiftedScene) -> Exchange:
     """A question as it is put to a model."""
     told = question.situation
     standing = None if told is None else Standing(told.text, told.position, told.heading)
-    return Exchange(situated_prompt(scene, question.text, standing), question.answer, about=question.things)
+    prompt, seen_from = (
+        situated_prompt(scene, question.text, standing),
+        None if standing is None else standing.seen_from,
+    )
+    return Exchange(prompt, question.answer, about=question.things, standing=seen_from)
 
 
 def box_of(facts: Facts, scene: LiftedScene, index: int) -> str:

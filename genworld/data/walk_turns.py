@@ -158,6 +158,7 @@ class WalkTurns:
             f"{walk.name}/{position}",
             self.things(facts.floor, state),
             (index_in + known.index(asked.which),) if seen else (),
+            (*state.started[:2], state.started.heading),
         )
 
     def facts(self, seed: int) -> Facts:

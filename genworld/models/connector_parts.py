@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -47,12 +48,15 @@ class ObjectSteps(NamedTuple):
         places: where the last boxes are: centre in metres from the scene's middle, centre in parts of the codec's box
             from its middle, size in metres, and both corners in such parts. Nothing that is learned from them moves the
             boxes.
+        bearings: where the middles of boxes are for who stands and looks somewhere, once that is told: metres ahead
+            and to the left, both as parts of the distance, the distance, and 1; zeros where it is not told.
     """
 
     things: Float[Tensor, "B P"]
     steps: tuple[SceneObjects, ...]
     keep: Bool[Tensor, "B Q"]
     places: Float[Tensor, "B Q 15"]
+    bearings: Float[Tensor, "B Q 6"] | None = None
 
 
 class SceneTokens(NamedTuple):
@@ -64,6 +68,31 @@ class SceneTokens(NamedTuple):
     x: Float[Tensor, "B N D"]
     keep: Bool[Tensor, "B N"]
     objects: ObjectSteps | None = None
+
+
+def seen_from(tokens: SceneTokens, views: Sequence[tuple[int, tuple[float, float, float] | None]]) -> SceneTokens:
+    """Tokens of scenes for who stands somewhere in them (situation-guided re-encoding, Man et al. 2024, of places).
+
+    Args:
+        tokens: of each scene, settled.
+        views: scene, and x, y and heading there; None where no place is told.
+    """
+    rows = torch.tensor([row for row, _ in views], device=tokens.x.device)
+    x, keep, objects = tokens.x[rows], tokens.keep[rows], tokens.objects
+    if objects is None:
+        return SceneTokens(x, keep)
+    last, places = SceneObjects(*(part[rows] for part in objects.steps[-1])), objects.places[rows]
+    with without_autocast(places):
+        middles = (last.lower + last.upper).detach()[..., :2] / 2
+        told = places.new_tensor([[*(standing or (0.0, 0.0, 0.0)), standing is not None] for _, standing in views])
+        away, heading = middles - told[:, None, :2], told[:, None, 2:3]
+        ahead = (away * torch.cat([heading.cos(), heading.sin()], dim=-1)).sum(dim=-1)
+        left = (away * torch.cat([-heading.sin(), heading.cos()], dim=-1)).sum(dim=-1)
+        far = away.norm(dim=-1)
+        near = far.clamp(min=0.1)
+        bearings = torch.stack([ahead, left, ahead / near, left / near, far, torch.ones_like(far)], dim=-1)
+        bearings = bearings * told[:, None, 3:]
+    return SceneTokens(x, keep, ObjectSteps(objects.things[rows], (last,), objects.keep[rows], places, bearings))
 
 
 class Part(nn.Module):

@@ -19,6 +19,11 @@ from genworld.ops.precision import without_autocast
 _SPREAD = 4
 """A query looks at this many times as many points as it takes: half of those are the nearest, for things of few points,
 and the others lie evenly among the rest, for large ones."""
+_SCALES = [1 / 16] * 3 + [1.0] * 3 + [0.25] * 3 + [1.0] * 6 + [1 / 16, 1 / 16, 0.25, 0.25, 1 / 16, 0.25]
+"""Of places and bearings, before they become waves."""
+_OCTAVES = 7
+_LOUD = 0.19
+"""Of the first weights of `Places`: with it, where an object is begins about as large as what it is."""
 _COLOUR = 2.0
 """Metres that a step from black to white is worth when seeds are spread."""
 
@@ -141,31 +146,31 @@ class QueryBlock(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class PlacesConfig:
-    """Adds to the tokens of objects where they are, as waves of centre, size and corners through an MLP.
+    """Adds to the tokens of objects where they are: for everybody, and for who asks, where that is told (`seen_from`).
 
-    Attributes:
-        width: of the MLP.
+    Waves of centre, size, corners and bearings go through one linear layer, each octave half as loud as the one below
+    it: with all alike, the fast ones drown what is needed first, and nothing is learned of places.
     """
 
     kind: Literal["places"] = "places"
-    width: int = 256
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
 
     def build(self, in_width: int, consumer: int) -> Part:
         """See `PartConfig`."""
-        return Places(self, in_width)
+        return Places(in_width)
 
 
 class Places(Part):
     """See `PlacesConfig`."""
 
-    def __init__(self, config: PlacesConfig, in_width: int) -> None:
+    loud: Tensor
+
+    def __init__(self, in_width: int) -> None:
         super().__init__()
-        self.out_width = in_width
-        self.tell = MLP(15 * 15, config.width, in_width, "gelu")
+        self.out_width, count = in_width, len(_SCALES)
+        self.tell = nn.Linear(count * (2 * _OCTAVES + 1), in_width)
+        nn.init.normal_(self.tell.weight, std=_LOUD)
+        octaves = torch.tensor([0.5**octave for octave in range(_OCTAVES)]).repeat(2 * count)
+        self.register_buffer("loud", torch.cat([torch.full((count,), 2.0), octaves]), persistent=False)
 
     def forward(self, tokens: SceneTokens, batch: PointBatch | None) -> SceneTokens:
         """See `Part`.
@@ -175,10 +180,12 @@ class Places(Part):
         """
         if tokens.objects is None:
             raise ValueError("a part of kind places tells where objects are: put it after one of kind objects")
-        places = tokens.objects.places
+        places, bearings = tokens.objects.places, tokens.objects.bearings
         with without_autocast(places):
-            scales = places.new_tensor([1 / 16] * 3 + [1.0] * 3 + [0.25] * 3 + [1.0] * 6)
-            where = waves(places * scales, 7)
+            if bearings is None:
+                bearings = places.new_zeros(*places.shape[:2], 6)
+            numbers = torch.cat([places, bearings], dim=-1)
+            where = waves(numbers * numbers.new_tensor(_SCALES), _OCTAVES) * self.loud
         return tokens._replace(x=tokens.x + self.tell(where))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from genworld.models.connector_parts import ObjectSteps
+from genworld.models.connector_parts import ObjectSteps, seen_from
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
 from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
@@ -44,14 +44,18 @@ class SeenScenes:
     Attributes:
         turns: for each scene, one that is about it.
         batch: their points; None where they were remembered.
-        tokens: what the connector made of them.
+        settled: their tokens as they are wherever one stands (see `Connector.settle`).
         rows: the scene of each turn.
+        tokens: what the connector made of each scene for each place from which it is asked about.
+        views: which of these is that of each turn.
     """
 
     turns: tuple[Turn, ...]
     batch: PointBatch | None
-    tokens: SceneTokens
+    settled: SceneTokens
     rows: Int[Tensor, " B"]
+    tokens: SceneTokens
+    views: Int[Tensor, " B"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +120,7 @@ class SceneLLM(nn.Module):
         answer_ids, answers_keep = _pad(answers, self._device, left=False, filling=self.llm.end)
         words = self.llm.embed(ids.clamp(min=0))
         scenes = self.see(turns)
-        own = SceneTokens(scenes.tokens.x[scenes.rows], scenes.tokens.keep[scenes.rows])
+        own = SceneTokens(scenes.tokens.x[scenes.views], scenes.tokens.keep[scenes.views])
         return SceneInputs(
             prompt=splice(words, ids, own),
             keep=keep,
@@ -132,22 +136,34 @@ class SceneLLM(nn.Module):
         if self.llm.has_encoder or tokens.min() != tokens.max():
             return None
         before = len(self.llm.encode(self.llm.layout.opening.split(SCENE_MARK)[0], marks=True)) + len(self.llm.start)
-        numbers = scenes.rows.tolist()
+        numbers = scenes.views.tolist()
         first = torch.tensor([numbers.index(scene) for scene in range(len(tokens))], device=ids.device)
-        return SharedStart(before + int(tokens[0]), first, scenes.rows)
+        return SharedStart(before + int(tokens[0]), first, scenes.views)
 
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
-        """The scenes of turns; those that share the tensors of a scene share the work."""
-        distinct = {id(turn.points.features): turn for turn in turns}
-        scenes = [turn.points for turn in distinct.values()]
+        """The scenes of turns; those that share the tensors of a scene, and the place they ask from, share the work."""
+        distinct = {id(turn.points.points): turn for turn in turns}
+        scenes, batch = [turn.points for turn in distinct.values()], None
         if self._memory is None:
             batch = self.connector.stack(scenes)
-            tokens = self.connector(batch)
+            settled = self.connector.settle(batch)
         else:
-            batch, tokens = None, self.connector.finish(self._memory.tokens(scenes))
+            settled = self._memory.tokens(scenes)
         numbers = {key: number for number, key in enumerate(distinct)}
-        rows = torch.tensor([numbers[id(turn.points.features)] for turn in turns], device=tokens.x.device)
-        return SeenScenes(tuple(distinct.values()), batch, tokens, rows)
+        rows = [numbers[id(turn.points.points)] for turn in turns]
+        tells = settled.objects is not None  # only tokens of objects say where they are
+        asked = [(row, turn.standing if tells else None) for row, turn in zip(rows, turns, strict=True)]
+        views = {view: number for number, view in enumerate(dict.fromkeys(asked))}
+        tokens = self.connector.finish(seen_from(settled, list(views)))
+        device = tokens.x.device
+        return SeenScenes(
+            tuple(distinct.values()),
+            batch,
+            settled,
+            torch.tensor(rows, device=device),
+            tokens,
+            torch.tensor([views[view] for view in asked], device=device),
+        )
 
     def keep_connector(self) -> None:
         """Leave what settles the connector's tokens as it is: each scene goes through it once and is remembered.
@@ -272,7 +288,7 @@ class SceneLLM(nn.Module):
 
     def _objects(self, scenes: SeenScenes) -> tuple[list[KnownObjects], ObjectSteps]:
         """The objects of scenes, and what the connector says of them."""
-        objects = scenes.tokens.objects
+        objects = scenes.settled.objects
         if objects is None:
             raise ValueError(
                 "losses of objects and of evidence need a connector with a part of kind objects: give it one, or set "

@@ -77,11 +77,17 @@ class ModelAdviser:
         if scene is not self._scene:
             self._scene, self._known = scene, {}
         prompts = [walk_prompt(scene, one.text, one.started[:2], one.started.heading) for one in requests]
+        standing = {
+            prompt: (*one.started[:2], one.started.heading) for prompt, one in zip(prompts, requests, strict=True)
+        }
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         if new:
             device = next(self.task.parameters()).device
             points = scene.points.map(lambda x: x.to(device))
-            turns = [Turn(i, scene.name, points, (), prompt, "", "walk", "asked") for i, prompt in enumerate(new)]
+            turns = [
+                Turn(i, scene.name, points, (), prompt, "", "walk", "asked", standing=standing[prompt])
+                for i, prompt in enumerate(new)
+            ]
             self._known.update(zip(new, self.task.answer(turns), strict=True))
         texts = [self._known[prompt] for prompt in prompts]
         return [Reply(text, self._checked(scene, read_answer(scene, text))) for text in texts]

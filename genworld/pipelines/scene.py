@@ -109,7 +109,11 @@ class SceneAssistant:
         """
         lifted = self.lift(scene)
         standing = Standing(situation) if isinstance(situation, str) else situation
-        return self._say(lifted, situated_prompt(lifted, question, standing), "question")
+        prompt, seen_from = (
+            situated_prompt(lifted, question, standing),
+            None if standing is None else standing.seen_from,
+        )
+        return self._say_all(lifted, [prompt], "question", standing=seen_from)[0]
 
     def chat(self, scene: SceneLike, history: Sequence[str]) -> str:
         """The next thing the assistant says.
@@ -189,11 +193,16 @@ class SceneAssistant:
         return self._say_all(scene, [prompt], kind, history)[0]
 
     def _say_all(
-        self, scene: LiftedScene, prompts: Sequence[str], kind: str, history: tuple[str, ...] = ()
+        self,
+        scene: LiftedScene,
+        prompts: Sequence[str],
+        kind: str,
+        history: tuple[str, ...] = (),
+        standing: tuple[float, float, float] | None = None,
     ) -> list[str]:
         points = scene.points.map(lambda x: x.to(self.device))
         turns = (Turn(i, scene.name, points, history, prompt, "", kind, "asked") for i, prompt in enumerate(prompts))
-        return self.task.answer(list(turns))
+        return self.task.answer([replace(turn, standing=standing) for turn in turns])
 
 
 def _teaches_to_ground(data: object) -> bool:

@@ -169,6 +169,8 @@ class Turn:
         things: all objects of the scene, each labelled with the words that name it, where they are known: what a
             connector may be taught with; never what a model is shown.
         about: numbers of those among `things` that the prompt is about, where that is known; for teaching too.
+        standing: where who asks stands and looks, where that is told: x and y in metres, scene axes, and radians from
+            +x towards +y.
     """
 
     position: int
@@ -181,6 +183,7 @@ class Turn:
     id: str
     things: tuple[SceneBox, ...] = ()
     about: tuple[int, ...] = ()
+    standing: tuple[float, float, float] | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Turn:
         """A copy with `change` applied to every tensor of the scene."""

@@ -98,6 +98,15 @@ def test_situations_are_told_in_words_and_tokens(folder: Path) -> None:
         situated_prompt(scene, "Where?", Standing("here", (float("nan"), 0.0)))
 
 
+def test_turns_know_where_their_situation_is(folder: Path) -> None:
+    source = room_turns(folder, weights={"situated": 1.0, "colour": 1.0})
+    turns = [source.read(0, position) for position in range(12)] + list(source.exam(2).turns)
+    assert {turn.kind for turn in turns} >= {"situated", "colour"}
+    for turn in turns:
+        assert (turn.standing is not None) == (turn.kind == "situated")
+
+
+
 def test_turns_in_a_row_share_a_scene_and_held_out_floors_are_others(folder: Path) -> None:
     source = room_turns(folder, in_a_row=4)
     (pack,) = next(ExampleLoader.for_rank(source, source.data, 0, 0, 1).steps())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from genworld.models.connector_parts import ObjectSteps, SceneObjects
+from genworld.models.connector_parts import ObjectSteps, SceneObjects, SceneTokens, seen_from
 from genworld.models.connectors import (
     Connector,
     ConnectorConfig,
@@ -33,7 +33,7 @@ WIDTH = OWN.width
 
 def make_connector() -> Connector:
     torch.manual_seed(0)
-    return Connector(ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig(width=16))), FEATURES, WIDTH).eval()
+    return Connector(ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig())), FEATURES, WIDTH).eval()
 
 
 def boxes(*rows: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +153,7 @@ def test_each_mistake_is_seen() -> None:
 
 def make_task(**settings: Any) -> Converse:
     torch.manual_seed(0)
-    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig(width=16))), llm=OWN)
+    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig())), llm=OWN)
     task = Converse(ConverseConfig(model=config, **settings), SceneLLM(config, FEATURES))
     task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1"])
     return task
@@ -290,3 +290,33 @@ def test_places_need_objects() -> None:
     task.model.fit_tokenizer(["a b"])
     with pytest.raises(ValueError, match="after one of kind objects"):
         task(Pack(tuple(furnished_turns(1))), seed=0, step=0)
+
+
+def test_bearings_by_hand() -> None:
+    """Somebody at (1, 1) who looks along +y: one thing two metres ahead, one a metre to the left."""
+    lower = torch.tensor([[[0.5, 2.5, 0.0], [-0.5, 0.5, 0.0]]])
+    said = SceneObjects(lower, lower + 1, torch.zeros(1, 2), torch.zeros(1, 2, 4))
+    keep = torch.ones(1, 2, dtype=torch.bool)
+    tokens = SceneTokens(
+        torch.zeros(1, 2, 4), keep, ObjectSteps(torch.zeros(1, 3), (said,), keep, torch.zeros(1, 2, 15))
+    )
+    found = seen_from(tokens, [(0, (1.0, 1.0, torch.pi / 2)), (0, None)]).objects
+    assert found is not None
+    assert found.bearings is not None
+    torch.testing.assert_close(found.bearings[0], torch.tensor([[2.0, 0, 1, 0, 2, 1], [0, 1.0, 0, 1, 1, 1]]))
+    assert not found.bearings[1].any()
+
+
+@pytest.mark.parametrize("stage", ["instruct", "speak"])
+def test_where_one_stands_changes_what_is_seen_and_nothing_of_others(stage: str) -> None:
+    task = make_task(stage=stage).eval()
+    turns = furnished_turns(2)
+    there = replace(turns[1], position=2, id="q2", standing=(1.0, 2.0, 0.5))
+    seen = task.model.see([*turns, there, replace(there, position=3, id="q3")])
+    assert seen.rows.tolist() == [0, 1, 1, 1]
+    assert seen.views.tolist() == [0, 1, 2, 2]
+    assert not torch.equal(seen.tokens.x[1], seen.tokens.x[2])
+    plain = task.model.see(turns)
+    torch.testing.assert_close(seen.tokens.x[:2], plain.tokens.x)
+    together, alone = task.model.loss([*turns, there]).sums, task.model.loss([there]).sums
+    torch.testing.assert_close(together[2:], alone, rtol=1e-4, atol=1e-4)
