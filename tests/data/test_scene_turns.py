@@ -106,7 +106,6 @@ def test_turns_know_where_their_situation_is(folder: Path) -> None:
         assert (turn.standing is not None) == (turn.kind == "situated")
 
 
-
 def test_turns_in_a_row_share_a_scene_and_held_out_floors_are_others(folder: Path) -> None:
     source = room_turns(folder, in_a_row=4)
     (pack,) = next(ExampleLoader.for_rank(source, source.data, 0, 0, 1).steps())
