@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -15,6 +16,8 @@ from typing_extensions import TypeVar
 
 from genworld.ops.random import generator
 from genworld.types import Example, ExampleT, Pack
+
+logger = logging.getLogger(__name__)
 
 SourceT_co = TypeVar("SourceT_co", bound=Example, covariant=True)
 
@@ -202,3 +205,12 @@ def validation_packs(
     examples = [source.read(order[position], position) for position in range(settings.validation)]
     size = min(settings.pack or settings.batch, settings.batch)
     return [Pack(tuple(examples[i : i + size])) for i in range(0, len(examples), size)]
+
+
+def read_share(read: Callable[[int], object], count: int, rank: int, world_size: int, told: str) -> None:
+    """Read this rank's share of `count` numbers once, so that training does not wait for what is kept of them."""
+    mine = range(rank, count, world_size)
+    for done, index in enumerate(mine, 1):
+        read(index)
+        if done % 100 == 0 or done == len(mine):
+            logger.info("%s: %d of %d", told, done, len(mine))

@@ -35,12 +35,13 @@ class Standing:
     position: tuple[float, ...] | None = None
     heading: float | None = None
 
-    @property
-    def seen_from(self) -> tuple[float, float, float] | None:
-        """x, y and heading, as a turn has them; None unless all are told."""
-        if self.position is None or self.heading is None:
-            return None
-        return (*self.position[:2], self.heading)  # type: ignore[return-value]
+
+def seen_from(standing: Standing | None) -> tuple[float, float, float] | None:
+    """x, y and heading, as a turn has them; None unless all are told."""
+    if standing is None or standing.position is None or standing.heading is None:
+        return None
+    x, y = standing.position[:2]
+    return x, y, standing.heading
 
 
 def ground_prompt(phrase: str) -> str:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-from genworld.data.examples import ExamplesSettings
+from genworld.data.examples import ExamplesSettings, read_share
 from genworld.data.questions import Question
 from genworld.data.scene_prompts import CAPTION_PROMPTS, ground_prompt
 from genworld.data.scene_turns_rooms import TELLERS, Exchange, box_of, exchange_of
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.random import seed_of
+from genworld.ops.recent import recent
 from genworld.types import Scene, SceneBox, Turn
 from genworld.world.rooms.floor import FloorConfig
 from genworld.world.rooms.language import Facts, questions
@@ -26,7 +27,6 @@ from genworld.world.rooms.store import FloorStore
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 _KEPT_FACTS, _KEPT_POINTS = 8192, 4
 _DRAWS = 200
 
@@ -160,7 +160,7 @@ class RoomTurns:
 
     def facts(self, index: int) -> Facts:
         """What is true about floor `index`."""
-        return _recent(self._facts, _KEPT_FACTS, index, lambda: Facts(self.store(self.seeds[index])))
+        return recent(self._facts, _KEPT_FACTS, index, lambda: Facts(self.store(self.seeds[index])))
 
     def _things(self, index: int) -> tuple[SceneBox, ...]:
         """What stands on floor `index`, with the words of its size, colour and kind."""
@@ -179,15 +179,11 @@ class RoomTurns:
             key = f"{floor.name}-{config.min_rooms}-{config.max_rooms}-{height}x{width}"
             return self.points.lift(key, lambda: floor.scene(self.data.size, num_points=1))
 
-        return _recent(self._points, _KEPT_POINTS, index, lift)
+        return recent(self._points, _KEPT_POINTS, index, lift)
 
     def prepare(self, rank: int = 0, world_size: int = 1) -> None:
         """Draw and lift this rank's share of the floors, so that training does not wait for it."""
-        mine = range(rank, len(self), world_size)
-        for count, index in enumerate(mine, 1):
-            self.lifted(index)
-            if count % 100 == 0 or count == len(mine):
-                logger.info("floors drawn and lifted: %d of %d", count, len(mine))
+        read_share(self.lifted, len(self), rank, world_size, "floors drawn and lifted")
 
     def texts(self, num: int) -> list[str]:
         """What is said in `num` turns, for a tokenizer."""
@@ -221,13 +217,3 @@ class RoomTurns:
         asked = tuple(Question(t.id, t.scene, t.prompt, (t.answer,), t.kind) for t in turns)
         codecs = {self.facts(index).floor.name: self.lifted(index) for index in range(len(self))}
         return Exam(tuple(turns), asked, truth, codecs)
-
-
-def _recent(kept: OrderedDict[int, T], most: int, index: int, make: Callable[[], T]) -> T:
-    """From what was made lately, or made now."""
-    if index not in kept:
-        kept[index] = make()
-        if len(kept) > most:
-            kept.popitem(last=False)
-    kept.move_to_end(index)
-    return kept[index]

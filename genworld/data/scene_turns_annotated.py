@@ -14,7 +14,7 @@ import torch
 
 from genworld.data.examples import ExamplesSettings
 from genworld.data.questions import Question, QuestionSet, read_3dmv_vqa, read_scanqa, read_scanrefer, read_sqa3d
-from genworld.data.scene_prompts import Standing, describe_prompt, ground_prompt, situated_prompt
+from genworld.data.scene_prompts import Standing, describe_prompt, ground_prompt, seen_from, situated_prompt
 from genworld.data.scene_turns import Exam, PointSource, Split
 from genworld.data.scenes import open_scenes
 from genworld.ops.lifted import LiftedScene
@@ -127,7 +127,7 @@ class AnnotatedTurns:
         name = f"{asked.kind}/{question.id}"
         turn = Turn(position, question.scene, lifted.points, history, prompt, answer, asked.kind, name)
         standing = _standing(question, lifted) if asked.box is None else None
-        return replace(turn, standing=None if standing is None else standing.seen_from)
+        return replace(turn, standing=seen_from(standing))
 
     def lifted(self, index: int) -> LiftedScene:
         """The points of the scene that question `index` is about."""

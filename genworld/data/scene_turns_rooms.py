@@ -14,6 +14,7 @@ from genworld.data.scene_prompts import (
     describe_prompt,
     ground_prompt,
     plan_prompt,
+    seen_from,
     situated_prompt,
 )
 from genworld.ops.lifted import LiftedScene
@@ -43,11 +44,8 @@ def exchange_of(question: Question, scene: LiftedScene) -> Exchange:
     """A question as it is put to a model."""
     told = question.situation
     standing = None if told is None else Standing(told.text, told.position, told.heading)
-    prompt, seen_from = (
-        situated_prompt(scene, question.text, standing),
-        None if standing is None else standing.seen_from,
-    )
-    return Exchange(prompt, question.answer, about=question.things, standing=seen_from)
+    prompt = situated_prompt(scene, question.text, standing)
+    return Exchange(prompt, question.answer, about=question.things, standing=seen_from(standing))
 
 
 def box_of(facts: Facts, scene: LiftedScene, index: int) -> str:

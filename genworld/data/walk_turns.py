@@ -13,12 +13,13 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from genworld.data.examples import ExamplesSettings
+from genworld.data.examples import ExamplesSettings, read_share
 from genworld.data.scene_turns import PointSource, Split
 from genworld.data.walk_prompts import Deed, find_text, walk_answer, walk_prompt
 from genworld.data.walks import State, WalkRecord, read_walks
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.random import seed_of
+from genworld.ops.recent import recent
 from genworld.types import Scene, SceneBox, Turn
 from genworld.world.navigation.camera import CameraConfig
 from genworld.world.navigation.motion import Stance
@@ -163,25 +164,19 @@ class WalkTurns:
 
     def facts(self, seed: int) -> Facts:
         """What is true about a floor."""
-        if seed not in self._facts:
-            self._facts[seed] = Facts(self.store(seed))
-            if len(self._facts) > _KEPT_FACTS:
-                self._facts.popitem(last=False)
-        self._facts.move_to_end(seed)
-        return self._facts[seed]
+        return recent(self._facts, _KEPT_FACTS, seed, lambda: Facts(self.store(seed)))
 
     def lifted(self, index: int) -> LiftedScene:
         """The points of what had been seen at moment `index`; the same tensors in calls that follow one another."""
-        if index not in self._lifted:
+
+        def lift() -> LiftedScene:
             walk, state = self.places[index]
             taken = walk.taken[: state.views]
             numbers = repr((taken, self.data.camera, self.data.floor)).encode()
             key = f"walk-{walk.seed}-{hashlib.blake2b(numbers, digest_size=8).hexdigest()}"
-            self._lifted[index] = self.points.lift(key, lambda: self.scene(walk.seed, taken))
-            if len(self._lifted) > _KEPT_POINTS:
-                self._lifted.popitem(last=False)
-        self._lifted.move_to_end(index)
-        return self._lifted[index]
+            return self.points.lift(key, lambda: self.scene(walk.seed, taken))
+
+        return recent(self._lifted, _KEPT_POINTS, index, lift)
 
     def scene(self, seed: int, taken: Sequence[Stance]) -> Scene:
         """The views from some places on a floor."""
@@ -200,11 +195,7 @@ class WalkTurns:
 
     def prepare(self, rank: int = 0, world_size: int = 1) -> None:
         """Lift this rank's share of the moments, so that training does not wait for it."""
-        mine = range(rank, len(self), world_size)
-        for count, index in enumerate(mine, 1):
-            self.lifted(index)
-            if count % 100 == 0 or count == len(mine):
-                logger.info("moments of walks lifted: %d of %d", count, len(mine))
+        read_share(self.lifted, len(self), rank, world_size, "moments of walks lifted")
 
     def texts(self, num: int) -> list[str]:
         """What is said in `num` turns, for a tokenizer."""

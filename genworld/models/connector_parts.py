@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -13,7 +12,7 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from genworld.models.point_batch import PointBatch
+from genworld.models.point_batch import PointBatch, check_cells
 from genworld.nn.attention import CrossAttention
 from genworld.nn.mlp import MLP
 from genworld.ops.attention import CrossSegments
@@ -39,7 +38,7 @@ class SceneObjects(NamedTuple):
 
 
 class ObjectSteps(NamedTuple):
-    """What a connector says of objects on its way; see `object_queries` and `object_losses`.
+    """What a connector says of objects on its way; see `object_queries`, `object_places` and `object_losses`.
 
     Attributes:
         things: logits of each point of the batch: does it belong to an object?
@@ -70,31 +69,6 @@ class SceneTokens(NamedTuple):
     objects: ObjectSteps | None = None
 
 
-def seen_from(tokens: SceneTokens, views: Sequence[tuple[int, tuple[float, float, float] | None]]) -> SceneTokens:
-    """Tokens of scenes for who stands somewhere in them (situation-guided re-encoding, Man et al. 2024, of places).
-
-    Args:
-        tokens: of each scene, settled.
-        views: scene, and x, y and heading there; None where no place is told.
-    """
-    rows = torch.tensor([row for row, _ in views], device=tokens.x.device)
-    x, keep, objects = tokens.x[rows], tokens.keep[rows], tokens.objects
-    if objects is None:
-        return SceneTokens(x, keep)
-    last, places = SceneObjects(*(part[rows] for part in objects.steps[-1])), objects.places[rows]
-    with without_autocast(places):
-        middles = (last.lower + last.upper).detach()[..., :2] / 2
-        told = places.new_tensor([[*(standing or (0.0, 0.0, 0.0)), standing is not None] for _, standing in views])
-        away, heading = middles - told[:, None, :2], told[:, None, 2:3]
-        ahead = (away * torch.cat([heading.cos(), heading.sin()], dim=-1)).sum(dim=-1)
-        left = (away * torch.cat([-heading.sin(), heading.cos()], dim=-1)).sum(dim=-1)
-        far = away.norm(dim=-1)
-        near = far.clamp(min=0.1)
-        bearings = torch.stack([ahead, left, ahead / near, left / near, far, torch.ones_like(far)], dim=-1)
-        bearings = bearings * told[:, None, 3:]
-    return SceneTokens(x, keep, ObjectSteps(objects.things[rows], (last,), objects.keep[rows], places, bearings))
-
-
 class Part(nn.Module):
     """One step of a connector.
 
@@ -111,7 +85,7 @@ class Part(nn.Module):
         return n
 
     def forward(self, tokens: SceneTokens, batch: PointBatch) -> SceneTokens:
-        """Take one step."""
+        """Take one step. Once tokens are settled (see `Connector`), there is no batch."""
         raise NotImplementedError
 
 
@@ -411,17 +385,3 @@ def waves(x: Float[Tensor, "*B n"], octaves: int) -> Float[Tensor, "*B m"]:
     """Numbers, and sines and cosines of them, each octave twice as fast as the one before (Tancik et al. 2020)."""
     angles = (x[..., None] * (2 * math.pi * 2.0 ** torch.arange(octaves, device=x.device))).flatten(-2)
     return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
-
-
-def check_cells(batch: PointBatch, cells: int) -> None:
-    """Refuse points that lie outside their codec, or in one with more cells than a part knows.
-
-    Raises:
-        ValueError: see above.
-    """
-    lowest, highest = (int(x) for x in batch.voxels.aminmax())
-    if lowest < 0 or highest >= cells:
-        raise ValueError(
-            f"points lie in cells {lowest} to {highest} of their codec, but these positions know cells 0 to "
-            f"{cells - 1}: use a codec that holds the whole scene, with {cells} cells along an axis"
-        )

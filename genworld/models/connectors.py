@@ -19,7 +19,8 @@ from genworld.models.connector_parts import (
     ResamplerConfig,
     SceneTokens,
 )
-from genworld.models.object_queries import ObjectQueriesConfig, PlacesConfig
+from genworld.models.object_places import PlacesConfig
+from genworld.models.object_queries import ObjectQueriesConfig
 from genworld.models.point_batch import PointBatch, thin
 from genworld.types import PointSet
 
@@ -144,7 +145,7 @@ class Connector(nn.Module):
 
     def forward(self, batch: PointBatch) -> SceneTokens:
         """Tokens of each scene; as many real ones as `num_tokens` says."""
-        return self.finish(self.settle(batch), batch)
+        return self.finish(self.settle(batch))
 
     @property
     def settling(self) -> nn.ModuleList:
@@ -158,10 +159,10 @@ class Connector(nn.Module):
             tokens = part(tokens, batch)
         return tokens
 
-    def finish(self, tokens: SceneTokens, batch: PointBatch | None = None) -> SceneTokens:
-        """What the other parts make of settled tokens; they do not need the points."""
+    def finish(self, tokens: SceneTokens) -> SceneTokens:
+        """What the other parts make of settled tokens, without the points."""
         for part in self.parts[self._settled :]:
-            tokens = part(tokens, batch)
+            tokens = part(tokens, None)
         return tokens
 
     def take(self, state: Mapping[str, Tensor]) -> None:

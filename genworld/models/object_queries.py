@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
+from genworld.models.object_places import places_of
 from genworld.models.point_batch import PointBatch
 from genworld.nn.mlp import MLP
 from genworld.ops.precision import without_autocast
@@ -19,11 +20,6 @@ from genworld.ops.precision import without_autocast
 _SPREAD = 4
 """A query looks at this many times as many points as it takes: half of those are the nearest, for things of few points,
 and the others lie evenly among the rest, for large ones."""
-_SCALES = [1 / 16] * 3 + [1.0] * 3 + [0.25] * 3 + [1.0] * 6 + [1 / 16, 1 / 16, 0.25, 0.25, 1 / 16, 0.25]
-"""Of places and bearings, before they become waves."""
-_OCTAVES = 7
-_LOUD = 0.19
-"""Of the first weights of `Places`: with it, where an object is begins about as large as what it is."""
 _COLOUR = 2.0
 """Metres that a step from black to white is worth when seeds are spread."""
 
@@ -109,7 +105,7 @@ class ObjectQueries(Part):
             x = block(x, seen, keep)
             steps.append(self._objects(self.norm(x), at))
         objects = steps[-1]
-        places = _places(objects, batch, self.config.cells)
+        places = places_of(objects, batch, self.config.cells)
         words = torch.sigmoid(objects.sure)[..., None] * objects.words
         return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), keep, places))
 
@@ -142,51 +138,6 @@ class QueryBlock(nn.Module):
         q, k, v = rearrange(self.qkv(self.norm_others(x)), "b q (three h d) -> three b h q d", three=3, h=self.heads)
         x = x + self.mix(rearrange(_attend(q, k, v, keep[:, None, None]), "b h q d -> b q (h d)"))
         return x + self.mlp(self.norm(x))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlacesConfig:
-    """Adds to the tokens of objects where they are: for everybody, and for who asks, where that is told (`seen_from`).
-
-    Waves of centre, size, corners and bearings go through one linear layer, each octave half as loud as the one below
-    it: with all alike, the fast ones drown what is needed first, and nothing is learned of places.
-    """
-
-    kind: Literal["places"] = "places"
-
-    def build(self, in_width: int, consumer: int) -> Part:
-        """See `PartConfig`."""
-        return Places(in_width)
-
-
-class Places(Part):
-    """See `PlacesConfig`."""
-
-    loud: Tensor
-
-    def __init__(self, in_width: int) -> None:
-        super().__init__()
-        self.out_width, count = in_width, len(_SCALES)
-        self.tell = nn.Linear(count * (2 * _OCTAVES + 1), in_width)
-        nn.init.normal_(self.tell.weight, std=_LOUD)
-        octaves = torch.tensor([0.5**octave for octave in range(_OCTAVES)]).repeat(2 * count)
-        self.register_buffer("loud", torch.cat([torch.full((count,), 2.0), octaves]), persistent=False)
-
-    def forward(self, tokens: SceneTokens, batch: PointBatch | None) -> SceneTokens:
-        """See `Part`.
-
-        Raises:
-            ValueError: tokens are no objects.
-        """
-        if tokens.objects is None:
-            raise ValueError("a part of kind places tells where objects are: put it after one of kind objects")
-        places, bearings = tokens.objects.places, tokens.objects.bearings
-        with without_autocast(places):
-            if bearings is None:
-                bearings = places.new_zeros(*places.shape[:2], 6)
-            numbers = torch.cat([places, bearings], dim=-1)
-            where = waves(numbers * numbers.new_tensor(_SCALES), _OCTAVES) * self.loud
-        return tokens._replace(x=tokens.x + self.tell(where))
 
 
 @torch.no_grad()
@@ -250,13 +201,3 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
-
-
-def _places(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 15"]:
-    """See `ObjectSteps`."""
-    with without_autocast(batch.points):
-        lower, upper = objects.lower.detach(), objects.upper.detach()
-        centre = (lower + upper) / 2
-        metres = centre - batch.middles()[:, None]
-        parts, least, most = (batch.cells_at(place) / cells - 0.5 for place in (centre, lower, upper))
-        return torch.cat([metres, parts, upper - lower, least, most], dim=-1)

@@ -92,6 +92,20 @@ def thin(scene: PointSet, limit: int) -> PointSet:
     return scene.map(lambda x: x[chosen])
 
 
+def check_cells(batch: PointBatch, cells: int) -> None:
+    """Refuse points that lie outside their codec, or in one with more cells than a part knows.
+
+    Raises:
+        ValueError: see above.
+    """
+    lowest, highest = (int(x) for x in batch.voxels.aminmax())
+    if lowest < 0 or highest >= cells:
+        raise ValueError(
+            f"points lie in cells {lowest} to {highest} of their codec, but these positions know cells 0 to "
+            f"{cells - 1}: use a codec that holds the whole scene, with {cells} cells along an axis"
+        )
+
+
 def _check(scenes: Sequence[PointSet]) -> None:
     if not scenes:
         raise ValueError("a batch needs at least one scene, got none")

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from genworld.models.connector_parts import ObjectSteps, seen_from
+from genworld.models.connector_parts import ObjectSteps
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
 from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
 from genworld.models.object_losses import KnownObjects, ObjectLosses, match_objects, object_losses
+from genworld.models.object_places import view_from
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
@@ -154,7 +155,7 @@ class SceneLLM(nn.Module):
         tells = settled.objects is not None  # only tokens of objects say where they are
         asked = [(row, turn.standing if tells else None) for row, turn in zip(rows, turns, strict=True)]
         views = {view: number for number, view in enumerate(dict.fromkeys(asked))}
-        tokens = self.connector.finish(seen_from(settled, list(views)))
+        tokens = self.connector.finish(view_from(settled, list(views)))
         device = tokens.x.device
         return SeenScenes(
             tuple(distinct.values()),

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from genworld.models.connector_parts import ObjectSteps, SceneObjects, SceneTokens
 from genworld.models.connectors import Connector
 from genworld.ops.precision import without_autocast
+from genworld.ops.recent import recent
 from genworld.types import PointSet
 
 _MOST = 1 << 16
@@ -42,20 +43,11 @@ class SceneMemory:
         if self._version != self._now():
             self._kept.clear()
             self._version = self._now()
-        return _together([self._one(scene) for scene in scenes])
+        return _together([recent(self._kept, _MOST, _digest(x), lambda x=x: self._see(x)) for x in scenes])  # type: ignore[misc]
 
     def _now(self) -> int:
         # PyTorch's own count of changes in place: no public name tells as much without a look at every weight.
         return sum(weight._version for weight in self._connector.settling.parameters())  # noqa: SLF001
-
-    def _one(self, scene: PointSet) -> SceneTokens:
-        key = _digest(scene)
-        if key not in self._kept:
-            self._kept[key] = self._see(scene)
-            if len(self._kept) > _MOST:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
 
     @torch.no_grad()
     def _see(self, scene: PointSet) -> SceneTokens:

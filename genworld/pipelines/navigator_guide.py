@@ -142,8 +142,6 @@ class ClauseGuide:
         self.clauses: list[str] = []
         self.number = 0
         """Of the clause that it is at."""
-        self.unread = 0
-        """Answers that meant nothing."""
         self._asked = 0
         self._started: Stance | None = None
         self._done: Callable[[Stance], bool] | None = None
@@ -158,7 +156,6 @@ class ClauseGuide:
         last = len(self.clauses) - 1
         numbers = [last] if self.number == last else [last, self.number]
         replies = self.adviser.answer(query, [Request(self.clauses[k], k, self._started) for k in numbers])
-        self.unread += sum(reply.said is None for reply in replies)
         self._asked += 1
         text = " | ".join(reply.text for reply in replies)
         final, now = replies[0].said, replies[-1].said

@@ -16,6 +16,7 @@ from genworld.data.scene_prompts import (
     describe_prompt,
     ground_prompt,
     plan_prompt,
+    seen_from,
     situated_prompt,
 )
 from genworld.data.scene_turns import RoomsData
@@ -109,11 +110,8 @@ class SceneAssistant:
         """
         lifted = self.lift(scene)
         standing = Standing(situation) if isinstance(situation, str) else situation
-        prompt, seen_from = (
-            situated_prompt(lifted, question, standing),
-            None if standing is None else standing.seen_from,
-        )
-        return self._say_all(lifted, [prompt], "question", standing=seen_from)[0]
+        prompt = situated_prompt(lifted, question, standing)
+        return self._say_all(lifted, [prompt], "question", standing=seen_from(standing))[0]
 
     def chat(self, scene: SceneLike, history: Sequence[str]) -> str:
         """The next thing the assistant says.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from genworld.models.connector_parts import ObjectSteps, SceneObjects, SceneTokens, seen_from
+from genworld.models.connector_parts import ObjectSteps, SceneObjects, SceneTokens
 from genworld.models.connectors import (
     Connector,
     ConnectorConfig,
@@ -18,6 +18,7 @@ from genworld.models.connectors import (
     PlacesConfig,
 )
 from genworld.models.object_losses import KnownObjects, belong, object_losses
+from genworld.models.object_places import view_from
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
@@ -300,7 +301,7 @@ def test_bearings_by_hand() -> None:
     tokens = SceneTokens(
         torch.zeros(1, 2, 4), keep, ObjectSteps(torch.zeros(1, 3), (said,), keep, torch.zeros(1, 2, 15))
     )
-    found = seen_from(tokens, [(0, (1.0, 1.0, torch.pi / 2)), (0, None)]).objects
+    found = view_from(tokens, [(0, (1.0, 1.0, torch.pi / 2)), (0, None)]).objects
     assert found is not None
     assert found.bearings is not None
     torch.testing.assert_close(found.bearings[0], torch.tensor([[2.0, 0, 1, 0, 2, 1], [0, 1.0, 0, 1, 1, 1]]))

@@ -31,28 +31,24 @@ class Frontier(NamedTuple):
 
     Attributes:
         place: a free cell of it, metres.
-        cells: how long it is.
         gain: square metres of unknown ground around it.
     """
 
     place: Place
-    cells: int
     gain: float
 
 
 @dataclass
 class Memory:
-    """Where an agent has been, and what was in its way.
+    """Where an agent has been.
 
     Attributes:
         stances: one for each observation.
         kept: those whose views were worth keeping.
-        bumps: how often it met something unseen.
     """
 
     stances: list[Stance] = field(default_factory=list)
     kept: list[Stance] = field(default_factory=list)
-    bumps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +150,6 @@ class Scout:
         moved = math.inf if before is None else math.dist(before[:2], stance[:2])
         if self._last == Action.FORWARD and moved < _STUCK * self.motion.forward:
             self.mapper.bump(stance)
-            self.memory.bumps += 1
         self.memory.stances.append(stance)
         self._solid.update(self._voxels(depth, stance))
         self._map = self._edge = self._ways = None
@@ -209,7 +204,7 @@ class Scout:
             i, j = cells[np.argmin(((cells - cells.mean(0)) ** 2).sum(1))].tolist()
             x, y = ground.metres(np.array([i + 0.5, j + 0.5])).tolist()
             gain = unknown[i : i + 2 * reach + 1, j : j + 2 * reach + 1].sum() * ground.cell**2
-            found.append(Frontier((x, y), len(cells), float(gain)))
+            found.append(Frontier((x, y), float(gain)))
         return found
 
     def best_frontier(self, avoid: Sequence[Place] = (), draw: Place | None = None) -> Place | None:
@@ -272,14 +267,6 @@ class Scout:
         else:
             self._last = Action.LEFT if left >= right else Action.RIGHT
         self._surveys = self._last != Action.STOP
-        return self._last
-
-    def turn(self, bearing: float) -> Action:
-        """The turn towards a direction, radians in scene axes; STOP where no turn brings it nearer."""
-        away = wrap(bearing - self.stance.heading)
-        self._last = Action.STOP
-        if abs(away) > math.radians(self.motion.turn) / 2:
-            self._last = Action.LEFT if away > 0 else Action.RIGHT
         return self._last
 
     def stand_at(
