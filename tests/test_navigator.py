@@ -316,7 +316,7 @@ def test_turns_of_walks_lead_to_what_was_meant(folder: Path) -> None:
             assert turn.about == ()
             continue
         (about,) = turn.about
-        thing = turn.things[about]
+        thing = turn.things[about.thing]
         assert (thing.label == DOOR) == (said.deed == "through")
         low, high = (scene.codec.metres(scene.codec.voxels(x)) for x in (thing.lower, thing.upper))
         assert (said.box.double() - torch.stack([low, high])).abs().max() <= max(scene.codec.cell_size) / 2 + 1e-6

@@ -79,8 +79,6 @@ def read_scene(name: str, which: str | None) -> Scene:
 
 def reply(assistant: SceneAssistant, scene: LiftedScene, args: argparse.Namespace) -> tuple[str, list[SceneBox]]:
     """What is answered, and the boxes that it names."""
-    from genworld.pipelines.scene import boxes_named
-
     if args.do == "ground":
         boxes = assistant.ground(scene, args.text)
         return ("found" if boxes else "not found"), boxes
@@ -91,7 +89,7 @@ def reply(assistant: SceneAssistant, scene: LiftedScene, args: argparse.Namespac
         answer = assistant.caption(scene)
     else:
         answer = assistant.ask(scene, args.text, args.situation or None)
-    return answer, boxes_named(scene, answer)
+    return answer, assistant.boxes(scene, answer)
 
 
 if __name__ == "__main__":

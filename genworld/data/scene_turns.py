@@ -202,7 +202,7 @@ class RoomTurns:
         for index in range(len(self)):
             facts, lifted = self.facts(index), self.lifted(index)
             said: list[tuple[str, Exchange]] = [
-                (question.type, exchange_of(question, lifted)) for question in questions(facts, each, self.seed)
+                (question.type, exchange_of(question, facts, lifted)) for question in questions(facts, each, self.seed)
             ]
             named = references(facts, Random(f"{facts.floor.name}/{self.seed}/exam"))
             for reference in islice(named, each):

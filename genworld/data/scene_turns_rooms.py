@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -18,12 +20,15 @@ from genworld.data.scene_prompts import (
     situated_prompt,
 )
 from genworld.ops.lifted import LiftedScene
+from genworld.types import About
 from genworld.world.rooms.language import MAKERS, QUESTION_TYPES, Facts, Question, QuestionType
 from genworld.world.rooms.language.captions import CAPTION_STYLES, caption, describe
 from genworld.world.rooms.language.dialogue import dialogue
+from genworld.world.rooms.language.facts import plural
+from genworld.world.rooms.language.mentions import mentions
 from genworld.world.rooms.language.plans import plans
 from genworld.world.rooms.language.questions import choose
-from genworld.world.rooms.language.referring import refer
+from genworld.world.rooms.language.referring import fits, refer
 
 
 class Exchange(NamedTuple):
@@ -32,7 +37,7 @@ class Exchange(NamedTuple):
     prompt: str
     answer: str
     history: tuple[str, ...] = ()
-    about: tuple[int, ...] = ()
+    about: tuple[About, ...] = ()
     standing: tuple[float, float, float] | None = None
 
 
@@ -40,12 +45,40 @@ Teller = Callable[[Facts, LiftedScene, Random], "Exchange | None"]
 """Draws an exchange about a floor; None where the draw came to nothing."""
 
 
-def exchange_of(question: Question, scene: LiftedScene) -> Exchange:
+def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchange:
     """A question as it is put to a model."""
     told = question.situation
     standing = None if told is None else Standing(told.text, told.position, told.heading)
     prompt = situated_prompt(scene, question.text, standing)
-    return Exchange(prompt, question.answer, about=question.things, standing=seen_from(standing))
+    return Exchange(
+        prompt, question.answer, about=known_at(facts, prompt, question.things), standing=seen_from(standing)
+    )
+
+
+def known_at(facts: Facts, prompt: str, things: Iterable[int]) -> tuple[About, ...]:
+    """Where in a prompt it can be known of each thing that the prompt is about it.
+
+    A phrase that fits one thing alone tells it where it ends, "the red one" of a choice there, a lone noun ("How many
+    chairs are there?") or a colour at once, and anything else at the end.
+    """
+    named, single = mentions(prompt), dict[int, int]()
+    for mention in named:
+        plain = replace(mention.meant, relation="", anchor=None)
+        for phrase, end in ((mention.meant, mention.end), (plain, mention.noun)):
+            if len(fit := fits(facts, phrase)) == 1:
+                single[fit[0]] = end
+    found = []
+    for thing in things:
+        told = facts.things[thing]
+        words = [f"{told.colour} one"] if " one " in prompt else [told.kind, plural(told.kind), told.colour]
+        word = _last(prompt, words) if len(named) <= 1 or " one " in prompt else None
+        found.append(About(thing, single.get(thing) or word or len(prompt)))
+    return tuple(found)
+
+
+def _last(text: str, words: Iterable[str]) -> int | None:
+    """Where the last of some words ends; None where there is none."""
+    return max((match.end() for word in words for match in re.finditer(rf"\b{word}\b", text)), default=None)
 
 
 def box_of(facts: Facts, scene: LiftedScene, index: int) -> str:
@@ -57,7 +90,7 @@ def box_of(facts: Facts, scene: LiftedScene, index: int) -> str:
 def _asker(kind: QuestionType) -> Teller:
     def tell(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None:
         question = choose(chance, MAKERS[kind])(facts, chance)
-        return None if question is None else exchange_of(question, scene)
+        return None if question is None else exchange_of(question, facts, scene)
 
     return tell
 
@@ -84,12 +117,14 @@ def _ground(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None
     phrase = refer(facts, chance, index)
     if phrase is None:
         return None
-    return Exchange(ground_prompt(phrase), box_of(facts, scene, index), about=(index,))
+    prompt = ground_prompt(phrase)
+    return Exchange(prompt, box_of(facts, scene, index), about=known_at(facts, prompt, (index,)))
 
 
 def _describe(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange:
     index = chance.randrange(len(facts))
-    return Exchange(describe_prompt(box_of(facts, scene, index)), describe(facts, index), about=(index,))
+    prompt = describe_prompt(box_of(facts, scene, index))
+    return Exchange(prompt, describe(facts, index), about=(About(index, len(prompt)),))
 
 
 TELLERS: dict[str, Teller] = {

@@ -20,7 +20,7 @@ from genworld.data.walks import State, WalkRecord, read_walks
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.random import seed_of
 from genworld.ops.recent import recent
-from genworld.types import Scene, SceneBox, Turn
+from genworld.types import About, Scene, SceneBox, Turn
 from genworld.world.navigation.camera import CameraConfig
 from genworld.world.navigation.motion import Stance
 from genworld.world.navigation.observed import view_of
@@ -148,17 +148,18 @@ class WalkTurns:
         answer = walk_answer(scene, None)
         if seen:
             answer = walk_answer(scene, asked.deed, *_corners(_box(facts.floor, asked.which, door)))
+        prompt = walk_prompt(scene, asked.text, state.started[:2], state.started.heading)
         return Turn(
             position,
             scene.name,
             scene.points,
             (),
-            walk_prompt(scene, asked.text, state.started[:2], state.started.heading),
+            prompt,
             answer,
             f"walk/{kind}",
             f"{walk.name}/{position}",
             self.things(facts.floor, state),
-            (index_in + known.index(asked.which),) if seen else (),
+            (About(index_in + known.index(asked.which), len(prompt)),) if seen else (),
             (*state.started[:2], state.started.heading),
         )
 

@@ -49,12 +49,14 @@ class ObjectSteps(NamedTuple):
             boxes.
         bearings: where the middles of boxes are for who stands and looks somewhere, once that is told: metres ahead
             and to the left, both as parts of the distance, the distance, and 1; zeros where it is not told.
+        rooms: how surely two objects are in one room, 0 to 1; see `object_rooms`.
     """
 
     things: Float[Tensor, "B P"]
     steps: tuple[SceneObjects, ...]
     keep: Bool[Tensor, "B Q"]
     places: Float[Tensor, "B Q 15"]
+    rooms: Float[Tensor, "B Q Q"]
     bearings: Float[Tensor, "B Q 6"] | None = None
 
 

@@ -21,6 +21,7 @@ from genworld.models.connector_parts import (
 )
 from genworld.models.object_places import PlacesConfig
 from genworld.models.object_queries import ObjectQueriesConfig
+from genworld.models.object_relations import RelationsConfig
 from genworld.models.point_batch import PointBatch, thin
 from genworld.types import PointSet
 
@@ -37,6 +38,7 @@ __all__ = [
     "PointBatch",
     "Positions3DConfig",
     "QFormerConfig",
+    "RelationsConfig",
     "ResamplerConfig",
     "SceneTokens",
 ]
@@ -47,6 +49,7 @@ PartConfig = (
     | NormConfig
     | ObjectQueriesConfig
     | PlacesConfig
+    | RelationsConfig
     | QFormerConfig
     | ResamplerConfig
     | LinearConfig

@@ -88,7 +88,8 @@ def view_from(tokens: SceneTokens, views: Sequence[tuple[int, tuple[float, float
         near = far.clamp(min=0.1)
         bearings = torch.stack([ahead, left, ahead / near, left / near, far, torch.ones_like(far)], dim=-1)
         bearings = bearings * told[:, None, 3:]
-    return SceneTokens(x, keep, ObjectSteps(objects.things[rows], (last,), objects.keep[rows], places, bearings))
+    things, own, rooms = objects.things[rows], objects.keep[rows], objects.rooms[rows]
+    return SceneTokens(x, keep, ObjectSteps(things, (last,), own, places, rooms, bearings))
 
 
 def places_of(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 15"]:

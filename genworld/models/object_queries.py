@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
 from genworld.models.object_places import places_of
+from genworld.models.object_rooms import rooms_of
 from genworld.models.point_batch import PointBatch
 from genworld.nn.mlp import MLP
 from genworld.ops.precision import without_autocast
@@ -106,8 +107,9 @@ class ObjectQueries(Part):
             steps.append(self._objects(self.norm(x), at))
         objects = steps[-1]
         places = places_of(objects, batch, self.config.cells)
+        rooms = rooms_of(batch, things < 0, objects.lower, objects.upper, keep & (objects.sure > 0))
         words = torch.sigmoid(objects.sure)[..., None] * objects.words
-        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), keep, places))
+        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), keep, places, rooms))
 
     def _objects(self, x: Float[Tensor, "B Q D"], at: Float[Tensor, "B Q 3"]) -> SceneObjects:
         with without_autocast(x):

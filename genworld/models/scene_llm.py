@@ -19,7 +19,7 @@ from genworld.models.object_places import view_from
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
-from genworld.types import SceneBox, Turn
+from genworld.types import PointSet, Turn
 
 PLACEHOLDER = -1
 """Stands in a prompt for a token of the scene. No tokenizer gives this number, so no text can be mistaken for one."""
@@ -214,16 +214,17 @@ class SceneLLM(nn.Module):
     def evidence_losses(self, inputs: SceneInputs, turns: Sequence[Turn]) -> tuple[TurnLosses, Float[Tensor, " n"]]:
         """Losses of answers, and how little the tokens of what turns are about were looked at.
 
-        The second is, for every thing that a turn is about, minus the logarithm of the attention that the last word of
-        the prompt that names it ("chair" of "what colour is the small chair?") pays to its token. Supervised attention
-        (Liu et al. 2016, "Neural machine translation with supervised attention") for questions with known evidence;
-        without it, a small language model takes many times as long until it looks anything up. (It has to be told which
-        word looks: asked that any look, words and heads share the things out among them, without reading the question.)
+        The second is, for every thing that a turn is about, minus the logarithm of the attention that the word of the
+        prompt by which it is known ("chair" of "what colour is the small chair?") pays to its token; and where the
+        answer is a box, also each word from which one of its tokens follows. Supervised attention (Liu et al. 2016,
+        "Neural machine translation with supervised attention") for questions with known evidence; without it, a small
+        language model takes many times as long until it looks anything up. (It has to be told which word looks: asked
+        that any look, words and heads share the things out among them, without reading the question.)
 
         Args:
             inputs: of the turns.
-            turns: with what they are about; those of which it is not known, that are about more than six things, and
-                things that no word of the prompt names have no part in the second.
+            turns: with what they are about; those of which it is not known, or that are about more than six things,
+                have no part in the second.
 
         Raises:
             ValueError: the scenes have different numbers of tokens, the language model does not tell, or see
@@ -241,7 +242,7 @@ class SceneLLM(nn.Module):
         glances = [
             (row, word, first + int(queries[scene][thing]))
             for row, (turn, scene) in enumerate(zip(turns, inputs.scenes.rows.tolist(), strict=True))
-            for thing, word in self._named(turn, start.length)
+            for thing, word in self._glances(turn, start.length)
             if queries[scene][thing] >= 0
         ]
         answered = self.llm.answer_looking(
@@ -251,21 +252,19 @@ class SceneLLM(nn.Module):
             unseen = -(answered.looks.float() + 1e-3).log()
         return self._losses(answered.logits, inputs), unseen
 
-    def _named(self, turn: Turn, start: int) -> list[tuple[int, int]]:
-        """Things that a turn is about, each with the last token of its prompt after `start` that is a word for it."""
-        if not turn.about or len(turn.about) > _EVIDENCE:
+    def _glances(self, turn: Turn, start: int) -> list[tuple[int, int]]:
+        """Things that a turn is about, each with the tokens after `start` that should look at it."""
+        if len(turn.about) > _EVIDENCE:
             return []
-        words = {word: place for place, word in enumerate(self._prompt_ids(turn)[start:])}
-        places = (
-            (thing, [words[word] for word in self._names(turn.things[thing]) & words.keys()]) for thing in turn.about
-        )
-        return [(thing, max(found)) for thing, found in places if found]
-
-    def _names(self, thing: SceneBox) -> set[int]:
-        """The words of a thing's label: the last token of each, and their plurals where these are one token."""
-        words = thing.label.split()
-        plurals = [self.llm.encode(f"{word}{ending}") for word in words for ending in ("s", "es")]
-        return {self.llm.encode(word)[-1] for word in words} | {ids[0] for ids in plurals if len(ids) == 1}
+        llm = self.llm
+        prompt, end = len(llm.encode(turn.prompt)), len(self._prompt_ids(turn)) - start - 1
+        asked = end - len(llm.encode(llm.layout.assistant, marks=True))  # the last token of what is asked
+        glances = [(x.thing, asked - prompt + len(llm.encode(turn.prompt[: x.known_at]))) for x in turn.about]
+        if len(turn.about) == 1:
+            first = llm.first_location
+            places = [at for at, token in enumerate(self._answer_ids(turn)) if 0 <= token - first < llm.num_locations]
+            glances += [(turn.about[0].thing, end + at) for at in places]
+        return glances
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep
@@ -321,6 +320,16 @@ class SceneLLM(nn.Module):
         inputs = self.inputs(turns, with_answers=False)
         ids = self.llm.generate(inputs.prompt, inputs.keep, config or GenerationConfig())
         return [self.llm.decode(row) for row in ids]
+
+    @torch.no_grad()
+    def objects_in(self, points: PointSet) -> list[Float[Tensor, "2 3"]]:
+        """Corners of the boxes that the connector is sure of, metres; none where it does not look for objects."""
+        settled = self.connector.settle(self.connector.stack([points]))
+        if settled.objects is None:
+            return []
+        last = settled.objects.steps[-1]
+        sure = settled.objects.keep[0] & (last.sure[0] > 0)
+        return list(torch.stack([last.lower[0, sure], last.upper[0, sure]], dim=1).cpu())
 
     # What is kept of it
 

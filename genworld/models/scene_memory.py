@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -59,7 +60,7 @@ class SceneMemory:
         objects = seen.objects
         if objects is not None:
             last = SceneObjects(*(x[0] for x in objects.steps[-1]))
-            objects = ObjectSteps(objects.things[0], (last,), objects.keep[0], objects.places[0])
+            objects = ObjectSteps(objects.things[0], (last,), objects.keep[0], objects.places[0], objects.rooms[0])
         return SceneTokens(seen.x[0], seen.keep[0], objects)
 
 
@@ -70,12 +71,17 @@ def _together(scenes: Sequence[SceneTokens]) -> SceneTokens:
         steps = [one.steps[-1] for one in known]
         last = SceneObjects(*(_padded(list(x)) for x in zip(*steps, strict=True)))
         things, keep, places = (_padded([getattr(one, name) for one in known]) for name in ("things", "keep", "places"))
-        objects = ObjectSteps(things, (last,), keep, places)
+        objects = ObjectSteps(things, (last,), keep, places, _squares([one.rooms for one in known]))
     return SceneTokens(_padded([scene.x for scene in scenes]), _padded([scene.keep for scene in scenes]), objects)
 
 
 def _padded(rows: list[Tensor]) -> Tensor:
     return pad_sequence(rows, batch_first=True)
+
+
+def _squares(tables: list[Tensor]) -> Tensor:
+    most = max(map(len, tables))
+    return torch.stack([F.pad(table, (0, most - len(table), 0, most - len(table))) for table in tables])
 
 
 def _digest(scene: PointSet) -> bytes:

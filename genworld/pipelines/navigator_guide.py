@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -95,6 +95,8 @@ class ModelAdviser:
     def _checked(self, scene: LiftedScene, said: Said | None) -> Said | None:
         if said is None or said.box is None or said.deed == "through":
             return said
+        said = replace(said, box=self.task.at_objects(scene, [said.box])[0])
+        assert said.box is not None
         margin = torch.tensor(scene.codec.cell_size)
         lower, upper = said.box[0] - margin, said.box[1] + margin
         within = ((scene.points.points >= lower) & (scene.points.points <= upper)).all(dim=-1)

@@ -143,13 +143,15 @@ class SceneAssistant:
     def ground(self, scene: SceneLike, phrase: str) -> list[SceneBox]:
         """The boxes of what a phrase names, metres, scene axes; none where the model names none.
 
+        Of a model that finds objects, they are those of the objects that it names (see `Converse.at_objects`).
+
         Raises:
             ValueError: the phrase has no text.
         """
         if not phrase.strip():
             raise ValueError("the phrase has no text: name what is to be found")
         lifted = self.lift(scene)
-        return boxes_named(lifted, self._say(lifted, ground_prompt(phrase), "ground"), phrase)
+        return self.boxes(lifted, self._say(lifted, ground_prompt(phrase), "ground"), phrase)
 
     def ground_mentions(self, scene: SceneLike, answer: str) -> list[SceneBox]:
         """Boxes of the things that an answer names in words, as the model finds them; labelled by these words.
@@ -163,7 +165,7 @@ class SceneAssistant:
         boxes: list[SceneBox] = []
         for mention, text in zip(named, said, strict=True):
             label = f"one of: {mention.text}" if mention.many else mention.text
-            boxes += (replace(box, id=len(boxes)) for box in boxes_named(lifted, text, label)[:1])
+            boxes += (replace(box, id=len(boxes)) for box in self.boxes(lifted, text, label)[:1])
         return boxes
 
     def describe(self, scene: SceneLike, box: SceneBox | Float[Tensor, "2 3"]) -> str:
@@ -187,6 +189,11 @@ class SceneAssistant:
             )
         return self._say(lifted, describe_prompt(lifted.box_text(lower, upper)), "describe")
 
+    def boxes(self, scene: LiftedScene, answer: str, label: str = "") -> list[SceneBox]:
+        """The boxes that an answer names by location tokens, metres; those of objects where it means these."""
+        found = self.task.at_objects(scene, scene.boxes_in(answer))
+        return [SceneBox(label, number, *box) for number, box in enumerate(found)]
+
     def _say(self, scene: LiftedScene, prompt: str, kind: str, history: tuple[str, ...] = ()) -> str:
         return self._say_all(scene, [prompt], kind, history)[0]
 
@@ -208,8 +215,3 @@ def _teaches_to_ground(data: object) -> bool:
     if isinstance(data, RoomsData):
         return data.weights.get("ground", 0.0) > 0
     return isinstance(data, AnnotatedData) and any(file.format == "scanrefer" for file in data.files)
-
-
-def boxes_named(scene: LiftedScene, answer: str, label: str = "") -> list[SceneBox]:
-    """The boxes that an answer names by location tokens, each with its corners in metres."""
-    return [SceneBox(label, number, *box) for number, box in enumerate(scene.boxes_in(answer))]

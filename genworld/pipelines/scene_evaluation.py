@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from genworld.eval.grounding import GroundingReport, corners_of, score_boxes
 from genworld.eval.qa import BlindGuesses, Report, Scorer, gather_answers
 from genworld.eval.scene_texts import Shares, score_descriptions, score_plans
 from genworld.experiment import open_turns
+from genworld.ops.lifted import LiftedScene
 from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
 from genworld.train.runtime import find_world
@@ -48,7 +49,9 @@ class SceneScores:
         parts: what descriptions of floors name rightly.
         dialogue: turns of dialogues by what they ask for, each after what was rightly said before.
         plans: whether they can be followed, and are those wanted; of floors.
-        boxes: of phrases that were to be found; None where there are none.
+        boxes: of phrases that were to be found, where the objects are that were named (see `Converse.at_objects`); None
+            where there are none.
+        told: the same as they were told, in location tokens.
         guesses: EM in percent of the most common answer to questions that begin alike in training, by type.
         blind: of models trained on the words of questions alone, by type; of the world's questions only.
         answers: every id with what was said, and what the model said that was shown another scene.
@@ -63,6 +66,7 @@ class SceneScores:
     dialogue: Report | None
     plans: Shares | None
     boxes: GroundingReport | None
+    told: GroundingReport | None
     guesses: Report | None
     blind: Mapping[str, Blind]
     answers: tuple[Mapping[str, Any], ...]
@@ -71,7 +75,7 @@ class SceneScores:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans", "boxes", "guesses")
+        names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans", "boxes", "told", "guesses")
         parts = {name: getattr(self, name) for name in names}
         return {
             **{name: None if part is None else part.to_dict() for name, part in parts.items()},
@@ -83,11 +87,12 @@ class SceneScores:
     def __str__(self) -> str:
         names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans")
         lines = [f"{name}: {part}" for name in names if (part := getattr(self, name)) is not None]
-        if self.boxes is not None:
-            said = ", ".join(f"{name} {figure}" for name, figure in self.boxes.scores.items())
-            blind = ", ".join(f"{name} {figure}" for name, figure in self.boxes.blind.items())
-            lines.append(f"boxes: {self.boxes.num} phrases, {self.boxes.num_missing} without a box: {said}")
-            lines.append(f"  blind {blind}; gain {self.boxes.gain}")
+        for name, boxes in (("boxes", self.boxes), ("boxes as told", self.told)):
+            if boxes is not None:
+                said = ", ".join(f"{name} {figure}" for name, figure in boxes.scores.items())
+                blind = ", ".join(f"{name} {figure}" for name, figure in boxes.blind.items())
+                lines.append(f"{name}: {boxes.num} phrases, {boxes.num_missing} without a box: {said}")
+                lines.append(f"  blind {blind}; gain {boxes.gain}")
         if self.guesses is not None:
             learned = f" in {self.floors} training floors" if self.floors else ""
             lines.append(f"most common answers{learned}: EM {self.guesses.scores['em']}")
@@ -127,7 +132,7 @@ def evaluate_scenes(
         said = gather_answers(_answers(task, mine, batch), asked)
         unseen = gather_answers(_answers(task, [_elsewhere(turn, exam) for turn in mine], batch), asked)
     baselines = _learn(source, open_turns(experiment, "train"), each, blind)
-    return replace(_score(exam, said, unseen, baselines), is_main=world.rank == 0)
+    return replace(_score(task, exam, said, unseen, baselines), is_main=world.rank == 0)
 
 
 def _answers(task: Converse, turns: Sequence[Turn], batch: int) -> list[tuple[str, str]]:
@@ -138,12 +143,16 @@ def _answers(task: Converse, turns: Sequence[Turn], batch: int) -> list[tuple[st
 
 def _elsewhere(turn: Turn, exam: Exam) -> Turn:
     """The same turn, shown the next scene of the exam; what it is shown of itself where there is only one."""
-    names = list(exam.scenes)
-    other = exam.scenes[names[(names.index(turn.scene) + 1) % len(names)]]
+    other = _next(exam, turn.scene)
     points: PointSet = other.points
-    if other.name == turn.scene and len(names) == 1:
+    if other.name == turn.scene:
         points = replace(points, features=torch.zeros_like(points.features), colours=torch.zeros_like(points.colours))
     return replace(turn, points=points)
+
+
+def _next(exam: Exam, name: str) -> LiftedScene:
+    names = list(exam.scenes)
+    return exam.scenes[names[(names.index(name) + 1) % len(names)]]
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,9 @@ class _Baselines:
     floors: int
 
 
-def _score(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str], baselines: _Baselines) -> SceneScores:
+def _score(
+    task: Converse, exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str], baselines: _Baselines
+) -> SceneScores:
     scorer = Scorer()
 
     def report(kept: Sequence[Question]) -> Report | None:
@@ -182,7 +193,8 @@ def _score(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str], basel
         parts=score_descriptions(described, said, unseen) if world and described else None,
         dialogue=report(talk),
         plans=score_plans(planned, said, unseen, exam.facts) if isinstance(exam, RoomExam) and planned else None,
-        boxes=_boxes(exam, said, unseen),
+        boxes=_boxes(exam, said, unseen, task),
+        told=_boxes(exam, said, unseen),
         guesses=scorer(short, guesses, guesses) if short else None,
         blind=baselines.words,
         answers=tuple(_rows(exam, said, unseen)),
@@ -204,17 +216,26 @@ def _rows(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str]) -> Ite
         }
 
 
-def _boxes(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str]) -> GroundingReport | None:
+def _boxes(
+    exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str], task: Converse | None = None
+) -> GroundingReport | None:
+    """Scores of boxes as they were told, or of the objects that a model that finds objects meant by them."""
     phrases = [question for question in exam.questions if question.id in exam.boxes]
     if not phrases:
         return None
 
-    def read(answers: Mapping[str, str]) -> dict[str, Tensor | None]:
-        found = {q.id: exam.scenes[q.scene].boxes_in(answers[q.id]) for q in phrases}
-        return {name: boxes[0] if boxes else None for name, boxes in found.items()}
+    def read(answers: Mapping[str, str], shown: Callable[[str], LiftedScene]) -> dict[str, Tensor | None]:
+        found: dict[str, Tensor | None] = {}
+        for question in phrases:
+            boxes = exam.scenes[question.scene].boxes_in(answers[question.id])[:1]
+            if task is not None:
+                boxes = task.at_objects(shown(question.scene), boxes)
+            found[question.id] = boxes[0] if boxes else None
+        return found
 
     truth = {question.id: corners_of(exam.boxes[question.id]) for question in phrases}
-    return score_boxes(phrases, read(said), truth, read(unseen))
+    blind = read(unseen, lambda name: _next(exam, name))
+    return score_boxes(phrases, read(said, lambda name: exam.scenes[name]), truth, blind)
 
 
 def _learn(source: Turns, training: Turns, each: int, floors: int) -> _Baselines:

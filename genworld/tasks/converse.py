@@ -16,12 +16,15 @@ from genworld.models.llm import GenerationConfig
 from genworld.models.object_losses import ObjectLosses
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.models.scene_points import ScenePointsConfig
-from genworld.ops.lifted import seen_from_above
+from genworld.ops.boxes import nearest_box
+from genworld.ops.lifted import LiftedScene, seen_from_above
 from genworld.ops.pictures import write_sheet
 from genworld.tasks.base import ExampleTask, TaskOutput
 from genworld.types import Pack, Turn
 
 _SHOWN, _COLUMNS, _SIDE = 16, 4, 128
+_SAME = 0.5
+"""Metres, the mean over corners and axes, up to which a box that was told and one that was found are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +157,19 @@ class Converse(ExampleTask[Turn]):
         how = GenerationConfig(max_tokens=self.config.max_tokens)
         parts = (turns[start : start + batch] for start in range(0, len(turns), batch))
         return [text for part in parts for text in self.model.generate(part, how)]
+
+    def at_objects(self, scene: LiftedScene, boxes: Sequence[Float[Tensor, "2 3"]]) -> list[Float[Tensor, "2 3"]]:
+        """Boxes that were told in location tokens, each as the object that the connector found there, if it did.
+
+        A location token says no more than which cell (at 64 cells, 20 cm of a floor of 13 m); the connector has seen
+        the object itself.
+        """
+        found = self.model.objects_in(scene.points.map(lambda x: x.to(next(self.parameters()).device))) if boxes else []
+        corners = torch.stack(found) if found else torch.zeros(0, 2, 3)
+        near = [nearest_box(*box, *corners.unbind(dim=1)) for box in boxes]
+        return [
+            box if best is None or best[1] > _SAME else found[best[0]] for box, best in zip(boxes, near, strict=True)
+        ]
 
     def prepare(self, source: ExampleSource[Turn]) -> None:
         """Fit the tokenizer of a language model that has its own."""

@@ -13,9 +13,10 @@ from genworld.types.clips import (
     Sample,
     TokenGrid,
 )
-from genworld.types.scenes import PointSet, Scene, SceneBox, SceneSource, Skipped, Turn, View
+from genworld.types.scenes import About, PointSet, Scene, SceneBox, SceneSource, Skipped, Turn, View
 
 __all__ = [
+    "About",
     "CameraPath",
     "Clip",
     "ClipInfo",

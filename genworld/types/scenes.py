@@ -153,6 +153,18 @@ class PointSet:
         return PointSet(change(self.features), change(self.points), change(self.colours), change(self.voxels))
 
 
+class About(NamedTuple):
+    """A thing that a turn is about.
+
+    Attributes:
+        thing: its number among the things of the turn.
+        known_at: how many characters of the prompt have to be read until it can be known which thing is meant.
+    """
+
+    thing: int
+    known_at: int
+
+
 @dataclass(frozen=True)
 class Turn:
     """One exchange about one scene: what a model is trained on, and what it is asked.
@@ -168,7 +180,7 @@ class Turn:
         id: unique among the turns of a data set.
         things: all objects of the scene, each labelled with the words that name it, where they are known: what a
             connector may be taught with; never what a model is shown.
-        about: numbers of those among `things` that the prompt is about, where that is known; for teaching too.
+        about: those among `things` that the turn is about, where that is known; for teaching too.
         standing: where who asks stands and looks, where that is told: x and y in metres, scene axes, and radians from
             +x towards +y.
     """
@@ -182,7 +194,7 @@ class Turn:
     kind: str
     id: str
     things: tuple[SceneBox, ...] = ()
-    about: tuple[int, ...] = ()
+    about: tuple[About, ...] = ()
     standing: tuple[float, float, float] | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Turn:

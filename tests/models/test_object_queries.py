@@ -23,9 +23,10 @@ from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.ops.boxes import intersection_over_union
+from genworld.ops.lifted import LiftedScene
 from genworld.ops.scene_codec import SceneCodec
 from genworld.tasks.converse import Converse, ConverseConfig
-from genworld.types import Pack, PointSet, SceneBox, Turn
+from genworld.types import About, Pack, PointSet, SceneBox, Turn
 from tests.models.scene_llm_cases import FEATURES, OWN, make_points, make_turns
 
 PART = ObjectQueriesConfig(width=16, depth=2, num_heads=2, num_queries=6, neighbours=8)
@@ -123,7 +124,10 @@ def losses_of(said: SceneObjects, known: KnownObjects, table: torch.Tensor):
     batch = PointBatch.stack([points])
     things = torch.where(belong(points.points, known), 20.0, -20.0)[None]
     return object_losses(
-        ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 15)), batch, [known], table
+        ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 15), torch.zeros(1, 4, 4)),
+        batch,
+        [known],
+        table,
     )
 
 
@@ -213,9 +217,11 @@ def test_objects_need_a_part_and_boxes() -> None:
 
 def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
     task = make_task(answers=1, objects=1, evidence=0.5)
-    turns = [replace(turn, about=(0,), prompt="Is the chair red?") for turn in furnished_turns(4)]
+    asked = "Is the chair red?"
+    known = (About(0, asked.index(" red")),)
+    turns = [replace(turn, about=known, prompt=asked) for turn in furnished_turns(4)]
     turns.append(replace(turns[0], position=4, id="q4", about=()))
-    turns.append(replace(turns[0], position=5, id="q5", about=(1,)))  # a lamp, which is not named
+    turns.append(replace(turns[0], position=5, id="q5", about=7 * known))  # too many to look at
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
     seen = []
     for _ in range(60):
@@ -229,6 +235,21 @@ def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
     inputs = task.model.inputs(turns, with_answers=True)
     losses, _ = task.model.evidence_losses(inputs, turns)
     torch.testing.assert_close(losses.sums, task.model.loss(turns).sums)
+
+
+def test_the_words_by_which_a_thing_is_known_look_at_it_and_those_that_place_it() -> None:
+    model = make_task(answers=1, objects=1, evidence=1).model
+    (turn,) = furnished_turns(1)
+    turn = replace(turn, prompt="Where is the red chair? Answer with a box.", answer="box <loc3><loc4>")
+    known = replace(turn, about=(About(0, len("Where is the red chair")),))
+    prompt = model._prompt_ids(turn)
+    start = prompt.index(model.llm.encode("<user>", marks=True)[0])
+    ids = [*prompt[start:], *model._answer_ids(turn)]
+    (first, *others) = model._glances(known, start)
+    assert model.llm.decode(ids[: first[1] + 1]).endswith("red chair")
+    assert [model.llm.decode(ids[word + 1 : word + 2]) for _, word in others] == ["<loc3>", "<loc4>"]
+    assert {thing for thing, _ in (first, *others)} == {0}
+    assert model._glances(turn, start) == []
 
 
 def test_evidence_needs_objects_and_a_model_that_tells() -> None:
@@ -251,7 +272,7 @@ def test_without_anything_asked_about_there_is_no_evidence() -> None:
 
 def test_while_a_model_learns_to_speak_what_finds_objects_stays() -> None:
     task = make_task(stage="speak", evidence=0.5)
-    turns = [replace(turn, about=(0,)) for turn in furnished_turns(3)]
+    turns = [replace(turn, about=(About(0, 6),)) for turn in furnished_turns(3)]
     before = {name: x.clone() for name, x in task.model.connector.state_dict().items()}
     optimizer = torch.optim.AdamW([x for x in task.parameters() if x.requires_grad], lr=1e-2)
     for _ in range(3):
@@ -299,7 +320,9 @@ def test_bearings_by_hand() -> None:
     said = SceneObjects(lower, lower + 1, torch.zeros(1, 2), torch.zeros(1, 2, 4))
     keep = torch.ones(1, 2, dtype=torch.bool)
     tokens = SceneTokens(
-        torch.zeros(1, 2, 4), keep, ObjectSteps(torch.zeros(1, 3), (said,), keep, torch.zeros(1, 2, 15))
+        torch.zeros(1, 2, 4),
+        keep,
+        ObjectSteps(torch.zeros(1, 3), (said,), keep, torch.zeros(1, 2, 15), torch.zeros(1, 2, 2)),
     )
     found = view_from(tokens, [(0, (1.0, 1.0, torch.pi / 2)), (0, None)]).objects
     assert found is not None
@@ -321,3 +344,21 @@ def test_where_one_stands_changes_what_is_seen_and_nothing_of_others(stage: str)
     torch.testing.assert_close(seen.tokens.x[:2], plain.tokens.x)
     together, alone = task.model.loss([*turns, there]).sums, task.model.loss([there]).sums
     torch.testing.assert_close(together[2:], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_boxes_that_are_told_become_those_of_objects_nearby() -> None:
+    task = make_task().eval()
+    points, _ = furnished()
+    codec = SceneCodec.from_bounds((-1, -1, -1), (7, 7, 7), cells=64)
+    scene = LiftedScene("room", points, codec)
+    last = task.model.connector.parts[1].sure
+    torch.nn.init.constant_(last.bias, 20.0)
+    found = task.model.objects_in(points)
+    assert len(found) == PART.num_queries
+    told = found[2] + torch.tensor([0.2, -0.1, 0.1])
+    near, far = task.at_objects(scene, [told, told + 50])
+    assert torch.equal(near, found[2]) or (near - told).abs().mean() < (found[2] - told).abs().mean()
+    assert torch.equal(far, told + 50)
+    torch.nn.init.constant_(last.bias, -20.0)
+    assert torch.equal(task.at_objects(scene, [told])[0], told)
+    assert task.at_objects(scene, []) == []

@@ -6,6 +6,8 @@ from random import Random
 import pytest
 from room_floors import floors
 
+from genworld.data.scene_turns_rooms import known_at
+from genworld.world.rooms import sample_floor
 from genworld.world.rooms.language import Facts, references
 from genworld.world.rooms.language.captions import NUMBERS, caption, describe
 from genworld.world.rooms.language.mentions import Mention, mentions
@@ -64,3 +66,36 @@ def test_mentions(text: str, named: list[tuple[str, str]]) -> None:
 
 def test_several_are_told_apart() -> None:
     assert mentions("Two red shelves.") == [Mention("Two red shelves", Phrase("shelf", "red"), many=True)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kinds", "ends"),
+    [
+        ("What colour is the {0}?", 1, ("is the {0}",)),
+        ("Is the {0} next to the {1}?", 2, ("Is the {0}", "to the {1}")),
+        ("Is there any of that?", 1, ("of that?",)),
+    ],
+)
+def test_where_a_prompt_tells_which_thing_is_meant(prompt: str, kinds: int, ends: tuple[str, ...]) -> None:
+    facts = Facts(sample_floor(8))
+    single = [i for i, thing in enumerate(facts.things) if facts.coloured[thing.colour, thing.kind] == 1][:kinds]
+    names = [f"{facts.things[i].colour} {facts.things[i].kind}" for i in single]
+    text = prompt.format(*names)
+    found = known_at(facts, text, single)
+    assert [x.thing for x in found] == single
+    for about, end in zip(found, ends, strict=True):
+        assert text[: about.known_at].endswith(end.format(*names))
+
+
+def test_a_relation_is_read_to_its_end_and_a_choice_to_its_one() -> None:
+    facts = Facts(sample_floor(8))
+    for index in range(len(facts)):
+        for phrase in phrases(facts, index):
+            text = f"Where is {phrase}? Answer with a box."
+            (about,) = known_at(facts, text, [index])
+            assert text[: about.known_at] == f"Where is {phrase}"
+    index = next(i for i, thing in enumerate(facts.things) if facts.kinds[thing.kind] > 1)
+    thing = facts.things[index]
+    text = f"Which {thing.kind} is larger, the {thing.colour} one or the grey one?"
+    (about,) = known_at(facts, text, [index])
+    assert text[: about.known_at].endswith(f"the {thing.colour} one")

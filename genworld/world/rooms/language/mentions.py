@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from genworld.world.rooms.furniture import COLOURS, KINDS, MATERIALS, SIZES
 from genworld.world.rooms.language.captions import NUMBERS
@@ -33,11 +33,15 @@ class Mention:
         text: as it is said, such as "two red chairs".
         meant: what is said of one of them, as a referring expression.
         many: whether several are meant.
+        noun: how many characters of the text lie before the end of the noun.
+        end: the same of the whole phrase, with what the thing is related to.
     """
 
     text: str
     meant: Phrase
     many: bool = False
+    noun: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
 
     @property
     def phrase(self) -> str:
@@ -55,7 +59,7 @@ def mentions(text: str) -> list[Mention]:
             if follower and (relation := _relation(text, match, follower)):
                 anchor = _mention(follower)
                 meant = replace(mention.meant, relation=relation, anchor=anchor.meant)
-                mention = Mention(f"{mention.text} {relation} {anchor.text}", meant)
+                mention = Mention(f"{mention.text} {relation} {anchor.text}", meant, noun=mention.noun, end=anchor.noun)
             named.setdefault(mention.phrase, mention)
     return list(named.values())
 
@@ -78,4 +82,4 @@ def _mention(match: re.Match[str]) -> Mention:
     words = match["words"].lower().split()
     kind = _KINDS[match["kind"].lower()]
     size, colour = (next((word for word in words if word in some), None) for some in (SIZES, COLOURS))
-    return Mention(match[0], Phrase(kind, colour, size), match["kind"].lower() != kind)
+    return Mention(match[0], Phrase(kind, colour, size), match["kind"].lower() != kind, match.end(), match.end())
