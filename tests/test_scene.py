@@ -216,6 +216,16 @@ def test_scores_are_complete_and_the_same_for_any_batch(folder: Path, tmp_path: 
         assert part in str(one)
 
 
+def test_scenes_can_become_points_otherwise_and_the_model_cannot(folder: Path) -> None:
+    few = evaluate_scenes(folder / "run", each=1, floors=1, overrides=["task.points.max_points=8"])
+    many = evaluate_scenes(folder / "run", each=1, floors=1)
+    assert [row["id"] for row in few.answers] == [row["id"] for row in many.answers]
+    assert few.boxes is not None
+    assert few.told is not None
+    with pytest.raises(ValueError, match="what was trained"):
+        evaluate_scenes(folder / "run", overrides=["task.model.llm.depth=3"])
+
+
 def test_every_id_comes_back_once_over_ranks(folder: Path) -> None:
     experiment, _ = load_run(folder / "run")
     exam = open_turns(experiment, "validation").exam(2)

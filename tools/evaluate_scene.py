@@ -24,17 +24,20 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16, help="answers at a time; changes none (16)")
     parser.add_argument("--blind", type=int, default=300, help="training floors that blind baselines learn from (300)")
     parser.add_argument("--out", type=Path, help="file to write (RUN/evaluation/results.json)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="otherwise than in training: task.points.lifter.voxel=0.15"
+    )
     args = parser.parse_args()
-    if min(args.each, args.batch, args.blind) < 1 or (args.floors is not None and args.floors < 1):
+    if min(args.each, args.batch, args.blind, args.overrides) < 1 or (args.floors is not None and args.floors < 1):
         raise ValueError("--each, --batch, --blind and --floors must be at least 1")
 
     from genworld.pipelines.command import provenance
     from genworld.pipelines.scene_evaluation import evaluate_scenes, write_scores
     from genworld.train.runtime import leave_world
 
-    scores = evaluate_scenes(args.run, args.each, args.floors, args.batch, args.blind)
+    scores = evaluate_scenes(args.run, args.each, args.floors, args.batch, args.blind, args.overrides)
     if scores.is_main:
-        facts = {"run": str(args.run), "each": args.each, "provenance": provenance()}
+        facts = {"run": str(args.run), "each": args.each, "otherwise": args.overrides, "provenance": provenance()}
         path = write_scores(scores, args.out or args.run / "evaluation" / "results.json", facts)
         print(scores)
         print(f"wrote {path}")

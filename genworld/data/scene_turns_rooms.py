@@ -56,7 +56,7 @@ def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchang
 
 
 def known_at(facts: Facts, prompt: str, things: Iterable[int]) -> tuple[About, ...]:
-    """Where in a prompt it can be known of each thing that the prompt is about it.
+    """Where in a prompt it can be known of each thing that it is about it; then the same of others that it names.
 
     A phrase that fits one thing alone tells it where it ends, "the red one" of a choice there, a lone noun ("How many
     chairs are there?") or a colour at once, and anything else at the end.
@@ -72,8 +72,8 @@ def known_at(facts: Facts, prompt: str, things: Iterable[int]) -> tuple[About, .
         told = facts.things[thing]
         words = [f"{told.colour} one"] if " one " in prompt else [told.kind, plural(told.kind), told.colour]
         word = _last(prompt, words) if len(named) <= 1 or " one " in prompt else None
-        found.append(About(thing, single.get(thing) or word or len(prompt)))
-    return tuple(found)
+        found.append(About(thing, single.pop(thing, 0) or word or len(prompt)))
+    return (*found, *(About(*other) for other in single.items()))
 
 
 def _last(text: str, words: Iterable[str]) -> int | None:

@@ -260,11 +260,9 @@ class SceneLLM(nn.Module):
         prompt, end = len(llm.encode(turn.prompt)), len(self._prompt_ids(turn)) - start - 1
         asked = end - len(llm.encode(llm.layout.assistant, marks=True))  # the last token of what is asked
         glances = [(x.thing, asked - prompt + len(llm.encode(turn.prompt[: x.known_at]))) for x in turn.about]
-        if len(turn.about) == 1:
-            first = llm.first_location
-            places = [at for at, token in enumerate(self._answer_ids(turn)) if 0 <= token - first < llm.num_locations]
-            glances += [(turn.about[0].thing, end + at) for at in places]
-        return glances
+        first = llm.first_location
+        places = [at for at, token in enumerate(self._answer_ids(turn)) if 0 <= token - first < llm.num_locations]
+        return glances + [(thing, end + at) for thing, _ in turn.about[:1] for at in places]
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep

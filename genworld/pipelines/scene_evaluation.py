@@ -19,10 +19,11 @@ from genworld.data.scene_turns_annotated import AnnotatedTurns
 from genworld.eval.grounding import GroundingReport, corners_of, score_boxes
 from genworld.eval.qa import BlindGuesses, Report, Scorer, gather_answers
 from genworld.eval.scene_texts import Shares, score_descriptions, score_plans
-from genworld.experiment import open_turns
+from genworld.experiment import CONFIG_FILE, Experiment, load_experiment, open_turns
 from genworld.ops.lifted import LiftedScene
 from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
+from genworld.train.checkpoint import find_checkpoint
 from genworld.train.runtime import find_world
 from genworld.types import Pack, PointSet, Turn
 from genworld.world.rooms.language import questions
@@ -103,7 +104,12 @@ class SceneScores:
 
 
 def evaluate_scenes(
-    run: Path, each: int = 4, floors: int | None = None, batch: int = 16, blind: int = TRAINING_FLOORS
+    run: Path,
+    each: int = 4,
+    floors: int | None = None,
+    batch: int = 16,
+    blind: int = TRAINING_FLOORS,
+    overrides: Sequence[str] = (),
 ) -> SceneScores:
     """Put the exam of the held-out scenes to a run, shared out over all processes.
 
@@ -114,12 +120,14 @@ def evaluate_scenes(
         floors: only so many of the held-out floors.
         batch: answers at a time; changes none.
         blind: how many of the training floors the baselines learn from that see none.
+        overrides: what is otherwise than in training, such as `task.points.lifter={kind: fusion}`.
 
     Raises:
-        ValueError: the run is of another task, or nothing is held out.
+        ValueError: the run is of another task, nothing is held out, or what was learned would be otherwise.
     """
     world = find_world()
     experiment, task = open_run(run, Converse, "answers need 'converse'", world.device)
+    experiment = _otherwise(experiment, find_checkpoint(run), overrides)
     data = experiment.data
     if isinstance(data, RoomsData) and floors is not None:
         experiment = replace(experiment, data=replace(data, held_out=min(floors, data.held_out)))
@@ -133,6 +141,17 @@ def evaluate_scenes(
         unseen = gather_answers(_answers(task, [_elsewhere(turn, exam) for turn in mine], batch), asked)
     baselines = _learn(source, open_turns(experiment, "train"), each, blind)
     return replace(_score(task, exam, said, unseen, baselines), is_main=world.rank == 0)
+
+
+def _otherwise(experiment: Experiment, checkpoint: Path, overrides: Sequence[str]) -> Experiment:
+    """The experiment with other data, or other ways from scenes to points."""
+    if not overrides:
+        return experiment
+    other = load_experiment(checkpoint / CONFIG_FILE, overrides)
+    for key in ("model", "stage"):
+        if getattr(other.task, key) != getattr(experiment.task, key):
+            raise ValueError(f"task.{key} is what was trained: only task.points, data and seed can be otherwise")
+    return other
 
 
 def _answers(task: Converse, turns: Sequence[Turn], batch: int) -> list[tuple[str, str]]:

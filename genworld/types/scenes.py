@@ -180,7 +180,8 @@ class Turn:
         id: unique among the turns of a data set.
         things: all objects of the scene, each labelled with the words that name it, where they are known: what a
             connector may be taught with; never what a model is shown.
-        about: those among `things` that the turn is about, where that is known; for teaching too.
+        about: those among `things` that the turn is about, where that is known; a box in the answer is of the first;
+            for teaching too.
         standing: where who asks stands and looks, where that is told: x and y in metres, scene axes, and radians from
             +x towards +y.
     """

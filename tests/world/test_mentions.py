@@ -92,8 +92,9 @@ def test_a_relation_is_read_to_its_end_and_a_choice_to_its_one() -> None:
     for index in range(len(facts)):
         for phrase in phrases(facts, index):
             text = f"Where is {phrase}? Answer with a box."
-            (about,) = known_at(facts, text, [index])
+            about, *others = known_at(facts, text, [index])
             assert text[: about.known_at] == f"Where is {phrase}"
+            assert len(others) == (phrase.anchor is not None)
     index = next(i for i, thing in enumerate(facts.things) if facts.kinds[thing.kind] > 1)
     thing = facts.things[index]
     text = f"Which {thing.kind} is larger, the {thing.colour} one or the grey one?"
