@@ -27,7 +27,7 @@ from genworld.world.rooms.language.dialogue import dialogue
 from genworld.world.rooms.language.facts import plural
 from genworld.world.rooms.language.mentions import mentions
 from genworld.world.rooms.language.plans import plans
-from genworld.world.rooms.language.questions import choose
+from genworld.world.rooms.language.questions import MOST, choose
 from genworld.world.rooms.language.referring import fits, refer
 
 
@@ -41,6 +41,9 @@ class Exchange(NamedTuple):
     standing: tuple[float, float, float] | None = None
 
 
+_COUNTED = MOST + 1
+"""Things that are counted together at most: each of them has one part in so many of what is looked at."""
+
 Teller = Callable[[Facts, LiftedScene, Random], "Exchange | None"]
 """Draws an exchange about a floor; None where the draw came to nothing."""
 
@@ -50,16 +53,16 @@ def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchang
     told = question.situation
     standing = None if told is None else Standing(told.text, told.position, told.heading)
     prompt = situated_prompt(scene, question.text, standing)
-    return Exchange(
-        prompt, question.answer, about=known_at(facts, prompt, question.things), standing=seen_from(standing)
-    )
+    about = known_at(facts, prompt, question.things, counted=question.type == "count" or question.template == "more")
+    return Exchange(prompt, question.answer, about=about, standing=seen_from(standing))
 
 
-def known_at(facts: Facts, prompt: str, things: Iterable[int]) -> tuple[About, ...]:
+def known_at(facts: Facts, prompt: str, things: Iterable[int], counted: bool = False) -> tuple[About, ...]:
     """Where in a prompt it can be known of each thing that it is about it; then the same of others that it names.
 
     A phrase that fits one thing alone tells it where it ends, "the red one" of a choice there, a lone noun ("How many
-    chairs are there?") or a colour at once, and anything else at the end.
+    chairs are there?") or a colour at once, and anything else at the end. Things that are known together share what is
+    looked at; where they are counted, each has the same part of it, so that it tells how many there are.
     """
     named, single = mentions(prompt), dict[int, int]()
     for mention in named:
@@ -67,13 +70,15 @@ def known_at(facts: Facts, prompt: str, things: Iterable[int]) -> tuple[About, .
         for phrase, end in ((mention.meant, mention.end), (plain, mention.noun)):
             if len(fit := fits(facts, phrase)) == 1:
                 single[fit[0]] = end
-    found = []
+    found = dict[int, list[int]]()
     for thing in things:
         told = facts.things[thing]
         words = [f"{told.colour} one"] if " one " in prompt else [told.kind, plural(told.kind), told.colour]
         word = _last(prompt, words) if len(named) <= 1 or " one " in prompt else None
-        found.append(About(thing, single.pop(thing, 0) or word or len(prompt)))
-    return (*found, *(About(*other) for other in single.items()))
+        found.setdefault(single.pop(thing, 0) or word or len(prompt), []).append(thing)
+    shares = {end: 1 / (_COUNTED if counted else len(them)) for end, them in found.items()}
+    about = [About(thing, end, shares[end]) for end, them in found.items() for thing in them]
+    return (*about, *(About(*other) for other in single.items()))
 
 
 def _last(text: str, words: Iterable[str]) -> int | None:

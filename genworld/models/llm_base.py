@@ -99,12 +99,12 @@ class Answered(NamedTuple):
 
     Attributes:
         logits: of every token of the answers.
-        looks: for each glance, the attention that was paid: the mean over heads, and of that the greatest in the first
-            two thirds of the blocks, the very first left out.
+        looks: for each glance, the attention that was paid, the mean over heads, by blocks: the first two thirds of
+            them, the very first left out.
     """
 
     logits: Float[Tensor, "B A V"]
-    looks: Float[Tensor, " n"]
+    looks: Float[Tensor, "n K"]
 
 
 class LanguageModel(nn.Module):

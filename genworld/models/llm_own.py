@@ -159,15 +159,19 @@ class OwnLLM(LanguageModel):
         read = self.network(inputs_embeds=shared, use_cache=True, logits_to_keep=1).past_key_values
         lengths = keep.sum(dim=1) - start.length + inputs.answers_keep.sum(dim=1) - 1
         groups = _alike(lengths.tolist())
-        logits, looks = [], []
+        logits, looks, glanced = [], [], []
         for group in groups:
-            rows = torch.tensor(group, device=prompt.device)
-            mine = None if glances is None else _renumbered(glances, rows)
+            rows, mine = torch.tensor(group, device=prompt.device), None
+            if glances is not None:
+                which, row = (glances[:, :1] == rows).nonzero().unbind(dim=1)
+                mine = torch.cat([row[:, None], glances[which, 1:]], dim=1)
+                glanced.append(which)
             part = self._finish(_part(inputs, start, rows), read, mine)
             logits.append(F.pad(part.logits, (0, 0, 0, inputs.answers.shape[1] - part.logits.shape[1])))
             looks.append(part.looks)
         order = torch.tensor([row for group in groups for row in group], device=prompt.device).argsort()
-        return Answered(torch.cat(logits)[order], torch.cat(looks))
+        told = torch.cat(looks)[torch.cat(glanced).argsort()] if glanced else torch.cat(looks)
+        return Answered(torch.cat(logits)[order], told)
 
     def _finish(self, inputs: LanguageInputs, read: Any, glances: Int[Tensor, "n 3"] | None) -> Answered:
         """The rest of prompts and answers, padded on the right, after beginnings that have been read."""
@@ -193,11 +197,11 @@ class OwnLLM(LanguageModel):
         hidden, ends = out.last_hidden_state, (own[:, None] - 1 + places).clamp(max=longest - 1)
         logits = self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
         if glances is None:
-            return Answered(logits, logits.new_zeros(0))
+            return Answered(logits, logits.new_zeros(0, 1))
         rows, words, seen = glances.unbind(dim=1)
         blocks = out.attentions[1 : max(2, 2 * len(out.attentions) // 3)]
         looks = [block[rows, :, words, seen].float().mean(dim=1) for block in blocks]
-        return Answered(logits, torch.stack(looks).amax(dim=0))
+        return Answered(logits, torch.stack(looks, dim=1))
 
     def fit(self, corpus: Iterable[str]) -> None:
         """Learn the words. Depends on the texts, not on their order.
@@ -273,12 +277,6 @@ def _part(inputs: LanguageInputs, start: SharedStart, rows: Int[Tensor, " b"]) -
         answers_keep=inputs.answers_keep[rows, :written],
         start=SharedStart(start.length, start.first, start.rows[rows]),
     )
-
-
-def _renumbered(glances: Int[Tensor, "n 3"], rows: Int[Tensor, " b"]) -> Int[Tensor, "m 3"]:
-    """The glances of some rows, with numbers among these."""
-    row, mine = (glances[:, :1] == rows).nonzero().unbind(dim=1)
-    return torch.cat([mine[:, None], glances[row, 1:]], dim=1)
 
 
 def _repeated(read: Any, rows: Int[Tensor, " B"]) -> Any:

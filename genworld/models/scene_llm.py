@@ -17,6 +17,7 @@ from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
 from genworld.models.object_losses import KnownObjects, ObjectLosses, match_objects, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.point_batch import PointBatch
+from genworld.models.scene_evidence import Glances, looking
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
 from genworld.types import PointSet, Turn
@@ -25,9 +26,6 @@ PLACEHOLDER = -1
 """Stands in a prompt for a token of the scene. No tokenizer gives this number, so no text can be mistaken for one."""
 
 TOKENIZER_FILE = "tokenizer.json"
-
-_EVIDENCE = 6
-"""Things that a turn is about, at most, for what it looks at to be taught."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,15 +209,17 @@ class SceneLLM(nn.Module):
         """The same of inputs with answers."""
         return self._losses(self.logits(inputs), inputs)
 
-    def evidence_losses(self, inputs: SceneInputs, turns: Sequence[Turn]) -> tuple[TurnLosses, Float[Tensor, " n"]]:
+    def evidence_losses(self, inputs: SceneInputs, turns: Sequence[Turn]) -> tuple[TurnLosses, Float[Tensor, " G"]]:
         """Losses of answers, and how little the tokens of what turns are about were looked at.
 
         The second is, for every thing that a turn is about, minus the logarithm of the attention that the word of the
         prompt by which it is known ("chair" of "what colour is the small chair?") pays to its token; and where the
-        answer is a box, also each word from which one of its tokens follows. Supervised attention (Liu et al. 2016,
-        "Neural machine translation with supervised attention") for questions with known evidence; without it, a small
-        language model takes many times as long until it looks anything up. (It has to be told which word looks: asked
-        that any look, words and heads share the things out among them, without reading the question.)
+        answer is a box, also each word from which one of its tokens follows. Things that are known together should
+        each get their share (`About.share`), which the cross-entropy with these shares tells. It is that of the block
+        in which it is least. Supervised attention (Liu et al. 2016, "Neural machine translation with supervised
+        attention") for questions with known evidence; without it, a small language model takes many times as long until
+        it looks anything up. (It has to be told which word looks: asked that any look, words and heads share the things
+        out among them, without reading the question.)
 
         Args:
             inputs: of the turns.
@@ -239,30 +239,17 @@ class SceneLLM(nn.Module):
         known, objects = self._objects(inputs.scenes)
         queries = match_objects(objects, known, self.llm.table)
         first = start.length - inputs.scenes.tokens.x.shape[1]
-        glances = [
-            (row, word, first + int(queries[scene][thing]))
-            for row, (turn, scene) in enumerate(zip(turns, inputs.scenes.rows.tolist(), strict=True))
-            for thing, word in self._glances(turn, start.length)
-            if queries[scene][thing] >= 0
-        ]
-        answered = self.llm.answer_looking(
-            inputs, torch.tensor(glances, dtype=torch.long, device=inputs.prompt.device).view(-1, 3)
+        glances = Glances.of(
+            (row, word, [(first + query, share) for thing, share in things if (query := int(found[thing])) >= 0])
+            for row, turn in enumerate(turns)
+            for found in [queries[int(inputs.scenes.rows[row])]]
+            for word, things in looking(
+                self.llm, turn, len(self._prompt_ids(turn)) - start.length, self._answer_ids(turn)
+            )
         )
-        with without_autocast(answered.looks):
-            unseen = -(answered.looks.float() + 1e-3).log()
+        answered = self.llm.answer_looking(inputs, glances.at.to(inputs.prompt.device))
+        unseen = glances.unseen(answered.looks)
         return self._losses(answered.logits, inputs), unseen
-
-    def _glances(self, turn: Turn, start: int) -> list[tuple[int, int]]:
-        """Things that a turn is about, each with the tokens after `start` that should look at it."""
-        if len(turn.about) > _EVIDENCE:
-            return []
-        llm = self.llm
-        prompt, end = len(llm.encode(turn.prompt)), len(self._prompt_ids(turn)) - start - 1
-        asked = end - len(llm.encode(llm.layout.assistant, marks=True))  # the last token of what is asked
-        glances = [(x.thing, asked - prompt + len(llm.encode(turn.prompt[: x.known_at]))) for x in turn.about]
-        first = llm.first_location
-        places = [at for at, token in enumerate(self._answer_ids(turn)) if 0 <= token - first < llm.num_locations]
-        return glances + [(thing, end + at) for thing, _ in turn.about[:1] for at in places]
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep

@@ -159,10 +159,12 @@ class About(NamedTuple):
     Attributes:
         thing: its number among the things of the turn.
         known_at: how many characters of the prompt have to be read until it can be known which thing is meant.
+        share: of what is looked at there, how much should be this thing: less than 1 where others are meant too.
     """
 
     thing: int
     known_at: int
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

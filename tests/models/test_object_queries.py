@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
+from genworld.models.scene_evidence import Glances, looking
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.ops.boxes import intersection_over_union
 from genworld.ops.lifted import LiftedScene
@@ -241,15 +243,34 @@ def test_the_words_by_which_a_thing_is_known_look_at_it_and_those_that_place_it(
     model = make_task(answers=1, objects=1, evidence=1).model
     (turn,) = furnished_turns(1)
     turn = replace(turn, prompt="Where is the red chair? Answer with a box.", answer="box <loc3><loc4>")
-    known = replace(turn, about=(About(0, len("Where is the red chair")),))
     prompt = model._prompt_ids(turn)
     start = prompt.index(model.llm.encode("<user>", marks=True)[0])
-    ids = [*prompt[start:], *model._answer_ids(turn)]
-    (first, *others) = model._glances(known, start)
-    assert model.llm.decode(ids[: first[1] + 1]).endswith("red chair")
-    assert [model.llm.decode(ids[word + 1 : word + 2]) for _, word in others] == ["<loc3>", "<loc4>"]
-    assert {thing for thing, _ in (first, *others)} == {0}
-    assert model._glances(turn, start) == []
+    answer = model.llm.encode(turn.answer)
+    ids = [*prompt[start:], *answer]
+
+    def found(*about: About) -> list[tuple[int, list[tuple[int, float]]]]:
+        return looking(model.llm, replace(turn, about=about), len(prompt) - start, answer)
+
+    first, *others = found(About(0, len("Where is the red chair")))
+    assert model.llm.decode(ids[: first[0] + 1]).endswith("red chair")
+    assert [model.llm.decode(ids[word + 1 : word + 2]) for word, _ in others] == ["<loc3>", "<loc4>"]
+    assert all(things == [(0, 1.0)] for _, things in (first, *others))
+    (_, pair), (_, alone), *_ = found(About(0, 5, 0.25), About(1, 5, 0.25), About(2, 8))
+    assert pair == [(0, 0.25), (1, 0.25)]
+    assert alone == [(2, 1.0)]
+    assert found() == []
+
+
+def test_evidence_is_least_where_each_gets_its_share() -> None:
+    glances = Glances.of([(0, 3, [(1, 0.25), (2, 0.25)]), (0, 4, []), (1, 5, [(1, 1.0)])])
+    assert glances.at.tolist() == [[0, 3, 1], [0, 3, 2], [1, 5, 1]]
+    wanted = torch.tensor([[0.25, 0.9], [0.25, 0.0], [0.1, 1.0]])
+    best = glances.unseen(wanted)
+    entropy = -(0.5 * math.log(0.25) + 0.5 * math.log(0.5))
+    assert best.tolist() == pytest.approx([entropy, 0.0], abs=0.01)
+    for change in ([0.1, 0.0, 0.0], [-0.1, 0.1, 0.0], [-0.1, -0.1, 0.0]):
+        assert glances.unseen(wanted[:, :1] + torch.tensor(change)[:, None])[0] > best[0]
+    assert len(Glances.of([]).unseen(torch.zeros(0, 1))) == 0
 
 
 def test_evidence_needs_objects_and_a_model_that_tells() -> None:

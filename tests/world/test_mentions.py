@@ -10,8 +10,10 @@ from genworld.data.scene_turns_rooms import known_at
 from genworld.world.rooms import sample_floor
 from genworld.world.rooms.language import Facts, references
 from genworld.world.rooms.language.captions import NUMBERS, caption, describe
+from genworld.world.rooms.language.facts import plural
 from genworld.world.rooms.language.mentions import Mention, mentions
 from genworld.world.rooms.language.plans import plans
+from genworld.world.rooms.language.questions import MOST
 from genworld.world.rooms.language.referring import Phrase, phrases
 
 
@@ -100,3 +102,15 @@ def test_a_relation_is_read_to_its_end_and_a_choice_to_its_one() -> None:
     text = f"Which {thing.kind} is larger, the {thing.colour} one or the grey one?"
     (about,) = known_at(facts, text, [index])
     assert text[: about.known_at].endswith(f"the {thing.colour} one")
+
+
+def test_what_is_counted_shares_what_is_looked_at() -> None:
+    facts = Facts(sample_floor(8))
+    kind, count = max(facts.kinds.items(), key=lambda item: item[1] * (item[1] <= MOST))
+    things = [i for i, thing in enumerate(facts.things) if thing.kind == kind]
+    text = f"How many {plural(kind)} are there?"
+    for counted, share in ((True, 1 / (MOST + 1)), (False, 1 / count)):
+        about = known_at(facts, text, things, counted=counted)
+        assert [x.thing for x in about] == things
+        assert {x.share for x in about} == {share}
+        assert {text[: x.known_at] for x in about} == {f"How many {plural(kind)}"}
