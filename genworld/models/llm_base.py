@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from genworld.models.llm_anchors import Lying
 from genworld.ops.scene_codec import FLAT_CELLS
 
 LocationStyle = Literal["none", "axis", "flat32"]
@@ -85,6 +86,7 @@ class LanguageInputs:
         answers: ids with the end, padded on the right; without columns where there are to be none.
         answers_keep: which of them are real.
         start: how the prompts begin alike; None where they do not, or where that is not known.
+        lying: how what is in the scenes lies to one another; None where that is not known.
     """
 
     prompt: Float[Tensor, "B L D"]
@@ -92,6 +94,7 @@ class LanguageInputs:
     answers: Int[Tensor, "B A"]
     answers_keep: Bool[Tensor, "B A"]
     start: SharedStart | None = None
+    lying: Lying | None = None
 
 
 class Answered(NamedTuple):
@@ -252,13 +255,11 @@ class LanguageModel(nn.Module):
         )
 
     @torch.no_grad()
-    def generate(
-        self, prompt: Float[Tensor, "B L D"], keep: Bool[Tensor, "B L"], config: GenerationConfig
-    ) -> list[list[int]]:
-        """Ids of answers, without the end; see `answer_logits` for the arguments."""
+    def generate(self, inputs: LanguageInputs, config: GenerationConfig) -> list[list[int]]:
+        """Ids of answers, without the end; those of the inputs are not looked at."""
         ids = self.network.generate(
-            inputs_embeds=prompt,
-            attention_mask=keep.long(),
+            inputs_embeds=inputs.prompt,
+            attention_mask=inputs.keep.long(),
             max_new_tokens=config.max_tokens,
             num_beams=config.num_beams,
             length_penalty=config.length_penalty,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,9 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genworld.models.llm_anchors import Anchors, Lying
 from genworld.models.llm_base import (
     AXIS_CELLS,
     Answered,
+    GenerationConfig,
     LanguageInputs,
     LanguageModel,
     Layout,
@@ -24,6 +27,7 @@ from genworld.models.llm_base import (
     between_locations,
     num_locations,
 )
+from genworld.models.object_relations import RELATIONS
 from genworld.nn.embed import sinusoids
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ class OwnLLMConfig:
         vocabulary: words, pieces of words and marks, at least 259; location tokens come on top.
         locations: style of location tokens.
         max_tokens: of a prompt with its scene, and of an answer.
+        anchored: whether words look at things by how these lie to what they looked at before (see `Anchors`); needs a
+            connector that finds objects.
     """
 
     kind: Literal["own"] = "own"
@@ -61,6 +67,7 @@ class OwnLLMConfig:
     vocabulary: int = 1024
     locations: LocationStyle = "axis"
     max_tokens: int = 512
+    anchored: bool = False
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.num_heads):
@@ -102,6 +109,7 @@ class OwnLLM(LanguageModel):
         )
         self.network = LlamaForCausalLM(settings)
         self._tokenizer: Tokenizer | None = None
+        self._anchors = Anchors(self.network.model.layers, config.width, len(RELATIONS)) if config.anchored else None
         self._start(config)
         self._start_locations()
 
@@ -143,13 +151,24 @@ class OwnLLM(LanguageModel):
     def answer_logits(self, inputs: LanguageInputs) -> Float[Tensor, "B A V"]:
         """See `LanguageModel`; what prompts share, such as a scene that much is asked about, is read once."""
         if inputs.start is None or len(inputs.start.first) == len(inputs.prompt):
-            return super().answer_logits(inputs)
+            with self._among(inputs.lying):
+                return super().answer_logits(inputs)
         return self._go_on(inputs, inputs.start, None).logits
 
     def answer_looking(self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"]) -> Answered:
         """See `LanguageModel`."""
         assert inputs.start is not None, "nothing is known to be shared"
         return self._go_on(inputs, inputs.start, glances)
+
+    @torch.no_grad()
+    def generate(self, inputs: LanguageInputs, config: GenerationConfig) -> list[list[int]]:
+        """See `LanguageModel`."""
+        with self._among(inputs.lying):
+            return super().generate(inputs, config)
+
+    def _among(self, lying: Lying | None) -> AbstractContextManager[None]:
+        """While this holds, words look at things by how they lie, where the model was made for that."""
+        return nullcontext() if self._anchors is None else self._anchors.among(lying)
 
     def _go_on(self, inputs: LanguageInputs, start: SharedStart, glances: Int[Tensor, "n 3"] | None) -> Answered:
         """Read shared beginnings, then, from each, the rest of its prompts and answers, those of a length together."""
@@ -186,14 +205,15 @@ class OwnLLM(LanguageModel):
         used = answers_keep[:, 1:]  # of what is written, the last token of an answer leads to nothing
         rest = rest.index_put((used.nonzero()[:, 0], (own[:, None] + places[:-1])[used]), written[used])
         real = torch.arange(longest, device=prompt.device) < (own + answers_keep.sum(dim=1) - 1)[:, None]
-        out = self.network.model(
-            inputs_embeds=rest,
-            attention_mask=torch.cat([real.new_ones(len(rest), start.length), real], dim=1).long(),
-            position_ids=torch.arange(start.length, start.length + longest, device=prompt.device).expand(len(rest), -1),
-            past_key_values=_repeated(read, start.rows),
-            use_cache=True,
-            output_attentions=glances is not None,
-        )
+        with self._among(inputs.lying):
+            out = self.network.model(
+                inputs_embeds=rest,
+                attention_mask=torch.cat([real.new_ones(len(rest), start.length), real], dim=1).long(),
+                position_ids=(start.length + torch.arange(longest, device=prompt.device)).expand(len(rest), -1),
+                past_key_values=_repeated(read, start.rows),
+                use_cache=True,
+                output_attentions=glances is not None,
+            )
         hidden, ends = out.last_hidden_state, (own[:, None] - 1 + places).clamp(max=longest - 1)
         logits = self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
         if glances is None:
@@ -276,6 +296,7 @@ def _part(inputs: LanguageInputs, start: SharedStart, rows: Int[Tensor, " b"]) -
         answers=inputs.answers[rows, :written],
         answers_keep=inputs.answers_keep[rows, :written],
         start=SharedStart(start.length, start.first, start.rows[rows]),
+        lying=None if inputs.lying is None else inputs.lying.after(start.length, rows),
     )
 
 

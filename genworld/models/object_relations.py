@@ -17,7 +17,7 @@ from genworld.ops.precision import without_autocast
 _NEAR, _TOUCH, _FAR, _LEAST = 0.25, 0.08, 2.0, -8.0
 """Metres at which nearness, contact and distance have fallen by 1, and the least that any of them becomes."""
 
-_FEATURES = ("near", "on", "under", "far", "room", "self", "one")
+RELATIONS = ("near", "on", "under", "far", "room", "self", "one")
 _HEADS: tuple[dict[str, float], ...] = (
     {"near": 1, "self": -8, "one": 1},
     {"near": 2, "self": -8, "one": 2},
@@ -57,7 +57,7 @@ class Relations(Part):
     def __init__(self, in_width: int) -> None:
         super().__init__()
         self.out_width = in_width
-        logits = torch.tensor([[head.get(name, 0.0) for name in _FEATURES] for head in _HEADS])
+        logits = torch.tensor([[head.get(name, 0.0) for name in RELATIONS] for head in _HEADS])
         self.logits = nn.Parameter(logits)
         self.tell = nn.Parameter(
             torch.stack([_LOUD * torch.linalg.qr(torch.randn(in_width, in_width)).Q for _ in _HEADS])
@@ -104,4 +104,4 @@ def relations_of(objects: ObjectSteps) -> Float[Tensor, "B Q Q F"]:
         "self": eye,
         "one": torch.ones_like(away),
     }
-    return torch.stack([told[name].clamp(min=_LEAST) for name in _FEATURES], dim=-1)
+    return torch.stack([told[name].clamp(min=_LEAST) for name in RELATIONS], dim=-1)

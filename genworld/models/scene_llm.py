@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from genworld.models.connector_parts import ObjectSteps
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
+from genworld.models.llm_anchors import Lying
 from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
 from genworld.models.object_losses import KnownObjects, ObjectLosses, match_objects, object_losses
 from genworld.models.object_places import view_from
+from genworld.models.object_relations import relations_of
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_evidence import Glances, looking
 from genworld.models.scene_memory import SceneMemory
@@ -126,6 +128,7 @@ class SceneLLM(nn.Module):
             answers=answer_ids,
             answers_keep=answers_keep,
             start=self._start(ids, scenes),
+            lying=self._lying(ids, scenes),
             scenes=scenes,
         )
 
@@ -138,6 +141,15 @@ class SceneLLM(nn.Module):
         numbers = scenes.views.tolist()
         first = torch.tensor([numbers.index(scene) for scene in range(len(tokens))], device=ids.device)
         return SharedStart(before + int(tokens[0]), first, scenes.views)
+
+    def _lying(self, ids: Int[Tensor, "B L"], scenes: SeenScenes) -> Lying | None:
+        """How objects lie, where the connector finds them."""
+        objects = scenes.tokens.objects
+        if objects is None:
+            return None
+        real = objects.keep
+        pairs = relations_of(objects) * (real[:, :, None] & real[:, None])[..., None]
+        return Lying(pairs, scenes.views, (ids == PLACEHOLDER).int().argmax(dim=1), real.sum(dim=1))
 
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
         """The scenes of turns; those that share the tensors of a scene, and the place they ask from, share the work."""
@@ -303,7 +315,7 @@ class SceneLLM(nn.Module):
         if not turns:
             return []
         inputs = self.inputs(turns, with_answers=False)
-        ids = self.llm.generate(inputs.prompt, inputs.keep, config or GenerationConfig())
+        ids = self.llm.generate(inputs, config or GenerationConfig())
         return [self.llm.decode(row) for row in ids]
 
     @torch.no_grad()

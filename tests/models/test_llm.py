@@ -32,6 +32,12 @@ def own(**changes) -> OwnLLM:
     return llm
 
 
+def asked(prompt: torch.Tensor, keep: torch.Tensor) -> LanguageInputs:
+    """A prompt alone."""
+    nothing = torch.zeros(len(prompt), 0)
+    return LanguageInputs(prompt=prompt, keep=keep, answers=nothing.long(), answers_keep=nothing.bool())
+
+
 def test_whole_words_first() -> None:
     llm = own()
     for word in ("sofa", "red", "3", "chair"):
@@ -91,7 +97,7 @@ def test_generation_is_that_of_transformers(tmp_path, kind) -> None:
     )[0].tolist()[kind == "t5" :]
     padded = torch.nn.functional.pad(prompt, (0, 0, 0, 5) if kind == "t5" else (0, 0, 5, 0), value=9.0)
     keep = torch.nn.functional.pad(torch.ones_like(ids), (0, 5) if kind == "t5" else (5, 0)).bool()
-    found = llm.generate(padded, keep, GenerationConfig(max_tokens=9))[0]
+    found = llm.generate(asked(padded, keep), GenerationConfig(max_tokens=9))[0]
     assert found == (expected[: expected.index(llm.end)] if llm.end in expected else expected)
     answers = torch.tensor([[*llm.encode("sofa"), llm.end]])
     whole = torch.ones_like(answers, dtype=torch.bool)

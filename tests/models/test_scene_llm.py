@@ -35,7 +35,7 @@ def test_the_prompt_is_the_same_tensor_with_and_without_answers(model) -> None:
     assert with_answers.answers.shape[1] > without.answers.shape[1] == 0
     seen = []
     generate, logits = model.llm.generate, model.llm.answer_logits
-    model.llm.generate = lambda prompt, keep, config: seen.append(prompt) or generate(prompt, keep, config)
+    model.llm.generate = lambda inputs, config: seen.append(inputs.prompt) or generate(inputs, config)
     model.llm.answer_logits = lambda inputs: seen.append(inputs.prompt) or logits(inputs)
     try:
         model.generate(turns, GenerationConfig(max_tokens=2))
@@ -82,7 +82,7 @@ def test_generation_follows_the_logits_of_the_loss(model) -> None:
     """With the cache, token by token, or all at once: the same."""
     turn = make_turns()[1]
     inputs = model.inputs([turn], with_answers=False)
-    (ids,) = model.llm.generate(inputs.prompt, inputs.keep, SHORT)
+    (ids,) = model.llm.generate(inputs, SHORT)
     assert ids
     answers = torch.tensor([[*ids, model.llm.end]])
     whole = torch.ones_like(answers, dtype=torch.bool)

@@ -1,0 +1,125 @@
+"""Attention that goes on from what was looked at: to what is beside it, on it, or in its room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Lying:
+    """How the tokens of scenes lie to one another, for the prompts that have them.
+
+    Attributes:
+        pairs: for each scene, features of each token (second axis) to each (third axis); 0 where there is none.
+        rows: the scene of each prompt.
+        first: place of the first token of the scene in each prompt, padding on its left included.
+        counts: tokens of each scene.
+    """
+
+    pairs: Float[Tensor, "S Q Q F"]
+    rows: Int[Tensor, " B"]
+    first: Int[Tensor, " B"]
+    counts: Int[Tensor, " S"]
+
+    def after(self, length: int, rows: Int[Tensor, " b"]) -> Lying:
+        """Some of the prompts, each with its scene at the end of `length` tokens, without padding."""
+        mine = self.rows[rows]
+        return Lying(self.pairs, mine, length - self.counts[mine], self.counts)
+
+
+class Anchors:
+    """Lets words look at tokens of a scene by how these lie to the tokens that the same word looked at before.
+
+    In "the chair next to the bed", the last word looks at the bed; what it looks at in the next block is biased by
+    what lies next to that, as much as the word says (spatial attention conditioned on language, Chen et al. 2022,
+    "Language conditioned spatial relation reasoning for 3D object grounding", with attention itself as the anchor).
+    What was looked at is the greatest attention of all blocks before, the mean over heads. The bias begins at zero.
+
+    Only what follows a scene has anchors: scenes are read as without.
+
+    Args:
+        blocks: of a decoder of transformers with eager attention; each gets a linear layer `self_attn.relate`.
+        width: of their states.
+        features: of each pair of tokens; see `Lying`.
+    """
+
+    def __init__(self, blocks: nn.ModuleList, width: int, features: int) -> None:
+        self._features = features
+        self._lying: Lying | None = None
+        self._seen: Tensor | None = None
+        for number, block in enumerate(blocks):
+            attention: Any = block.self_attn
+            if number:
+                heads = attention.config.num_attention_heads
+                attention.relate = nn.Linear(width, heads * features)
+                nn.init.zeros_(attention.relate.weight)
+                nn.init.zeros_(attention.relate.bias)
+            attention.register_forward_pre_hook(self._before, with_kwargs=True)
+            attention.register_forward_hook(self._after)
+
+    @contextmanager
+    def among(self, lying: Lying | None) -> Iterator[None]:
+        """While this holds, prompts have these scenes."""
+        self._lying = lying
+        try:
+            yield
+        finally:
+            self._lying = self._seen = None
+
+    def _before(self, attention: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        if attention.layer_idx == 0:
+            self._seen = None
+        if self._lying is None or self._seen is None:
+            return None
+        states, mask = kwargs["hidden_states"], kwargs["attention_mask"]
+        gates = attention.relate(states).unflatten(-1, (-1, self._features))
+        moved = torch.einsum("blq,bqkf->blkf", self._seen, self._pairs(states).to(self._seen))
+        bias = torch.einsum("blhf,blkf->bhlk", gates, moved).to(mask)
+        return args, {**kwargs, "attention_mask": mask + self._at_tokens(bias, mask.shape[-1])}
+
+    def _after(self, attention: Any, args: Any, output: tuple[Tensor, Tensor]) -> None:
+        if self._lying is None:
+            return
+        weights = output[1].mean(dim=1)
+        length, keys = weights.shape[1:]
+        tokens = self._tokens(len(weights))
+        reading = torch.arange(keys - length, keys, device=weights.device) >= tokens[:, :1] + self._counts(tokens)
+        seen = weights.gather(2, tokens.clamp(max=keys - 1)[:, None].expand(-1, length, -1)) * reading[..., None]
+        self._seen = seen if self._seen is None else torch.maximum(self._seen, seen)
+
+    def _pairs(self, like: Tensor) -> Tensor:
+        assert self._lying is not None
+        return self._lying.pairs[_repeated(self._lying.rows, len(like))]
+
+    def _tokens(self, rows: int) -> Int[Tensor, "B Q"]:
+        """Where the tokens of each row's scene are."""
+        assert self._lying is not None
+        first = _repeated(self._lying.first, rows)
+        return first[:, None] + torch.arange(self._lying.pairs.shape[1], device=first.device)
+
+    def _counts(self, tokens: Tensor) -> Int[Tensor, "B 1"]:
+        """Tokens of each row's scene."""
+        assert self._lying is not None
+        return _repeated(self._lying.counts[self._lying.rows], len(tokens))[:, None]
+
+    def _at_tokens(self, bias: Float[Tensor, "B H L Q"], keys: int) -> Float[Tensor, "B H L K"]:
+        assert self._lying is not None
+        first, count = self._lying.first, bias.shape[-1]
+        start = int(first[0])
+        if bool((first == start).all()) and start + count <= keys:
+            return F.pad(bias, (start, keys - start - count))
+        index = self._tokens(len(bias)).clamp(max=keys - 1)[:, None, None].expand_as(bias)
+        return bias.new_zeros(*bias.shape[:-1], keys).scatter_add(3, index, bias)
+
+
+def _repeated(numbers: Int[Tensor, " B"], rows: int) -> Int[Tensor, " R"]:
+    """Once for each of the beams that a prompt may have."""
+    return numbers if len(numbers) == rows else numbers.repeat_interleave(rows // len(numbers))
