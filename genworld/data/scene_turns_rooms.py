@@ -21,6 +21,7 @@ from genworld.data.scene_prompts import (
 )
 from genworld.ops.lifted import LiftedScene
 from genworld.types import About
+from genworld.world.rooms.furniture import COLOURS
 from genworld.world.rooms.language import MAKERS, QUESTION_TYPES, Facts, Question, QuestionType
 from genworld.world.rooms.language.captions import CAPTION_STYLES, caption, describe
 from genworld.world.rooms.language.dialogue import dialogue
@@ -44,6 +45,9 @@ class Exchange(NamedTuple):
 _COUNTED = MOST + 1
 """Things that are counted together at most: each of them has one part in so many of what is looked at."""
 
+_HOLDS = 0.5
+"""How much of what is looked at last is the first of two things that stand in the relation that is asked for."""
+
 Teller = Callable[[Facts, LiftedScene, Random], "Exchange | None"]
 """Draws an exchange about a floor; None where the draw came to nothing."""
 
@@ -54,7 +58,20 @@ def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchang
     standing = None if told is None else Standing(told.text, told.position, told.heading)
     prompt = situated_prompt(scene, question.text, standing)
     about = known_at(facts, prompt, question.things, counted=question.type == "count" or question.template == "more")
+    about = (*about, *_telling(facts, question, prompt))
     return Exchange(prompt, question.answer, about=about, standing=seen_from(standing))
+
+
+def _telling(facts: Facts, question: Question, prompt: str) -> tuple[About, ...]:
+    """What tells the answer when it is looked at last: of a choice, the one that it is; whether a relation holds."""
+    if question.type == "relation" and question.options:
+        holds = question.answer == question.options[0]
+        return (About(question.things[0], len(prompt), _HOLDS if holds else 0.0, late=True),)
+    if question.type == "comparison" and question.answer in COLOURS:
+        return tuple(
+            About(i, len(prompt), late=True) for i in question.things[:2] if facts.things[i].colour == question.answer
+        )
+    return ()
 
 
 def known_at(facts: Facts, prompt: str, things: Iterable[int], counted: bool = False) -> tuple[About, ...]:

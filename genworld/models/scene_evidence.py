@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genworld.models.llm_base import LanguageModel
@@ -20,8 +20,23 @@ _MOST = 6
 _DIM = 1e-3
 """Attention that is as good as none."""
 
-Things = list[tuple[int, float]]
-"""Numbers of things, or of their tokens, with the share of what is looked at that each should have."""
+
+class Look(NamedTuple):
+    """What one token should look at.
+
+    Attributes:
+        word: the token; see `looking`.
+        things: numbers of things, or of their tokens, with the share of what is looked at that each should have.
+        late: whether it has to be in the last block that tells; else it may be in any.
+    """
+
+    word: int
+    things: list[tuple[int, float]]
+    late: bool = False
+
+    def at(self, tokens: Sequence[int]) -> Look:
+        """With the tokens of things in place of their numbers; those that have none (-1) are left out."""
+        return self._replace(things=[(tokens[thing], share) for thing, share in self.things if tokens[thing] >= 0])
 
 
 @dataclass(frozen=True)
@@ -31,39 +46,43 @@ class Glances:
     Attributes:
         at: row, token of its prompt after what prompts share, token of what they share; see `answer_looking`.
         shares: how much of what that token looks at this should be.
-        groups: which glances of one token belong together, in rising order.
+        groups: which glances belong to one look, in rising order.
+        late: of each look, see there.
     """
 
     at: Int[Tensor, "n 3"]
     shares: Float[Tensor, " n"]
     groups: Int[Tensor, " n"]
+    late: Bool[Tensor, " G"]
 
     @classmethod
-    def of(cls, groups: Iterable[tuple[int, int, Things]]) -> Self:
-        """From the row, the word and the tokens of each group; groups without tokens are left out."""
-        kept = [group for group in groups if group[2]]
-        rows = [((row, word, token), share, g) for g, (row, word, some) in enumerate(kept) for token, share in some]
+    def of(cls, looks: Iterable[tuple[int, Look]]) -> Self:
+        """From rows and their looks at tokens; those at nothing are left out."""
+        kept = [(row, look) for row, look in looks if look.things]
+        rows = [((row, x.word, token), share, g) for g, (row, x) in enumerate(kept) for token, share in x.things]
         return cls(
             torch.tensor([row[0] for row in rows], dtype=torch.long).view(-1, 3),
             torch.tensor([row[1] for row in rows]),
             torch.tensor([row[2] for row in rows], dtype=torch.long),
+            torch.tensor([look.late for _, look in kept], dtype=torch.bool),
         )
 
     def unseen(self, looks: Float[Tensor, "n K"]) -> Float[Tensor, " G"]:
-        """Of each group, the cross-entropy of attention with the shares wanted, in the block where it is least."""
+        """Of each look, the cross-entropy of attention with the shares wanted: the least of all blocks, or the last."""
         with without_autocast(looks):
             looks, shares = looks.float(), self.shares[:, None].to(looks.device)
-            groups, count = self.groups.to(looks.device), int(self.groups[-1]) + 1 if len(self.groups) else 0
+            groups, count = self.groups.to(looks.device), len(self.late)
             lost, wanted, seen = (
                 x.new_zeros(count, looks.shape[1]).index_add(0, groups, x.expand_as(looks))
                 for x in (-shares * (looks + _DIM).log(), shares, looks)
             )
             elsewhere = (1 - seen + _DIM).clamp(min=_DIM).log()
-            return (lost - (1 - wanted).clamp(min=0) * elsewhere).amin(dim=1)
+            lost = lost - (1 - wanted).clamp(min=0) * elsewhere
+            return torch.where(self.late.to(lost.device), lost[:, -1], lost.amin(dim=1))
 
 
-def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) -> list[tuple[int, Things]]:
-    """The tokens that should look at things that a turn is about: which token, and which things.
+def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) -> list[Look]:
+    """What tokens should look at things that a turn is about.
 
     Those by which things are known; things that share what is looked at belong together, others stand alone. And where
     the answer is a box, those from which its tokens follow.
@@ -77,9 +96,9 @@ def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) 
     if len(turn.about) > _MOST:
         return []
     before = length - len(llm.encode(llm.layout.assistant, marks=True)) - len(llm.encode(turn.prompt))
-    found = list[tuple[int, Things]]()
-    for (end, share), some in groupby(turn.about, lambda x: (x.known_at, x.share)):
+    found = list[Look]()
+    for (end, share, late), some in groupby(turn.about, lambda x: (x.known_at, x.share, x.late)):
         word, things = before - 1 + len(llm.encode(turn.prompt[:end])), [(x.thing, x.share) for x in some]
-        found += [(word, things)] if share < 1 else [(word, [thing]) for thing in things]
+        found += [Look(word, each, late) for each in ([things] if share < 1 else [[thing] for thing in things])]
     boxed = [at for at, token in enumerate(answer) if 0 <= token - llm.first_location < llm.num_locations]
-    return found + [(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in boxed]
+    return found + [Look(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in boxed]

@@ -251,13 +251,11 @@ class SceneLLM(nn.Module):
         known, objects = self._objects(inputs.scenes)
         queries = match_objects(objects, known, self.llm.table)
         first = start.length - inputs.scenes.tokens.x.shape[1]
+        tokens = [torch.where(found < 0, found, found + first).tolist() for found in queries]
         glances = Glances.of(
-            (row, word, [(first + query, share) for thing, share in things if (query := int(found[thing])) >= 0])
-            for row, turn in enumerate(turns)
-            for found in [queries[int(inputs.scenes.rows[row])]]
-            for word, things in looking(
-                self.llm, turn, len(self._prompt_ids(turn)) - start.length, self._answer_ids(turn)
-            )
+            (row, look.at(tokens[scene]))
+            for row, (turn, scene) in enumerate(zip(turns, inputs.scenes.rows.tolist(), strict=True))
+            for look in looking(self.llm, turn, len(self._prompt_ids(turn)) - start.length, self._answer_ids(turn))
         )
         answered = self.llm.answer_looking(inputs, glances.at.to(inputs.prompt.device))
         unseen = glances.unseen(answered.looks)

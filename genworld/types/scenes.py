@@ -160,11 +160,13 @@ class About(NamedTuple):
         thing: its number among the things of the turn.
         known_at: how many characters of the prompt have to be read until it can be known which thing is meant.
         share: of what is looked at there, how much should be this thing: less than 1 where others are meant too.
+        late: whether the look tells the answer, and so comes after all others; a share of 0 then tells "no".
     """
 
     thing: int
     known_at: int
     share: float = 1.0
+    late: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Glances, looking
+from genworld.models.scene_evidence import Glances, Look, looking
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.ops.boxes import intersection_over_union
 from genworld.ops.lifted import LiftedScene
@@ -248,21 +248,23 @@ def test_the_words_by_which_a_thing_is_known_look_at_it_and_those_that_place_it(
     answer = model.llm.encode(turn.answer)
     ids = [*prompt[start:], *answer]
 
-    def found(*about: About) -> list[tuple[int, list[tuple[int, float]]]]:
+    def found(*about: About) -> list[Look]:
         return looking(model.llm, replace(turn, about=about), len(prompt) - start, answer)
 
     first, *others = found(About(0, len("Where is the red chair")))
     assert model.llm.decode(ids[: first[0] + 1]).endswith("red chair")
-    assert [model.llm.decode(ids[word + 1 : word + 2]) for word, _ in others] == ["<loc3>", "<loc4>"]
-    assert all(things == [(0, 1.0)] for _, things in (first, *others))
-    (_, pair), (_, alone), *_ = found(About(0, 5, 0.25), About(1, 5, 0.25), About(2, 8))
-    assert pair == [(0, 0.25), (1, 0.25)]
-    assert alone == [(2, 1.0)]
+    assert [model.llm.decode(ids[look.word + 1 : look.word + 2]) for look in others] == ["<loc3>", "<loc4>"]
+    assert all(look.things == [(0, 1.0)] for look in (first, *others))
+    pair, alone, last, *_ = found(About(0, 5, 0.25), About(1, 5, 0.25), About(2, 8), About(2, 8, 0.0, late=True))
+    assert pair.things == [(0, 0.25), (1, 0.25)]
+    assert alone.things == [(2, 1.0)]
+    assert last == Look(alone.word, [(2, 0.0)], late=True)
     assert found() == []
 
 
 def test_evidence_is_least_where_each_gets_its_share() -> None:
-    glances = Glances.of([(0, 3, [(1, 0.25), (2, 0.25)]), (0, 4, []), (1, 5, [(1, 1.0)])])
+    several, nothing, one = Look(3, [(1, 0.25), (2, 0.25)]), Look(4, [(5, 1.0)]).at([0] * 5 + [-1]), Look(5, [(1, 1.0)])
+    glances = Glances.of([(0, several), (0, nothing), (1, one)])
     assert glances.at.tolist() == [[0, 3, 1], [0, 3, 2], [1, 5, 1]]
     wanted = torch.tensor([[0.25, 0.9], [0.25, 0.0], [0.1, 1.0]])
     best = glances.unseen(wanted)
@@ -271,6 +273,9 @@ def test_evidence_is_least_where_each_gets_its_share() -> None:
     for change in ([0.1, 0.0, 0.0], [-0.1, 0.1, 0.0], [-0.1, -0.1, 0.0]):
         assert glances.unseen(wanted[:, :1] + torch.tensor(change)[:, None])[0] > best[0]
     assert len(Glances.of([]).unseen(torch.zeros(0, 1))) == 0
+    late = Glances.of([(0, Look(3, [(1, 0.0)], late=True)), (0, Look(3, [(1, 0.5)], late=True))])
+    assert late.unseen(torch.tensor([[0.0, 0.9], [0.5, 1.0]])).min() > 1
+    assert late.unseen(torch.tensor([[0.9, 0.0], [0.9, 0.5]])).tolist() == pytest.approx([0, math.log(2)], abs=0.01)
 
 
 def test_evidence_needs_objects_and_a_model_that_tells() -> None:

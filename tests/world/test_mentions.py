@@ -4,11 +4,15 @@ from collections import Counter
 from random import Random
 
 import pytest
+import torch
 from room_floors import floors
 
-from genworld.data.scene_turns_rooms import known_at
+from genworld.data.scene_turns_rooms import exchange_of, known_at
+from genworld.ops.lifted import LiftedScene
+from genworld.ops.scene_codec import SceneCodec
+from genworld.types import PointSet
 from genworld.world.rooms import sample_floor
-from genworld.world.rooms.language import Facts, references
+from genworld.world.rooms.language import Facts, questions, references
 from genworld.world.rooms.language.captions import NUMBERS, caption, describe
 from genworld.world.rooms.language.facts import plural
 from genworld.world.rooms.language.mentions import Mention, mentions
@@ -114,3 +118,27 @@ def test_what_is_counted_shares_what_is_looked_at() -> None:
         assert [x.thing for x in about] == things
         assert {x.share for x in about} == {share}
         assert {text[: x.known_at] for x in about} == {f"How many {plural(kind)}"}
+
+
+@pytest.mark.parametrize("kind", ["relation", "comparison"])
+def test_what_is_looked_at_last_tells_the_answer(kind: str) -> None:
+    told = 0
+    for seed in range(12):
+        floor = sample_floor(seed)
+        facts, codec = Facts(floor), SceneCodec.from_bounds((-1, -1, -1), (30, 30, 3), cells=64)
+        nothing = torch.zeros(1, 3)
+        scene = LiftedScene(floor.name, PointSet(nothing, nothing, nothing, nothing.long()), codec)
+        for question in questions(facts, 6, seed):
+            made = exchange_of(question, facts, scene)
+            late = [about for about in made.about if about.late]
+            if question.type != kind:
+                assert not late or question.type in ("relation", "comparison")
+                continue
+            for about in late:
+                told += 1
+                assert about.known_at == len(made.prompt)
+                if question.type == "relation":
+                    assert (about.share > 0) == (made.answer == "yes")
+                else:
+                    assert facts.things[about.thing].colour == made.answer
+    assert told > 20
