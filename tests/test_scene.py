@@ -21,7 +21,7 @@ from genworld.ops.lifted import LiftedScene, covering_points, seen_from_above
 from genworld.ops.scene_codec import SceneCodec
 from genworld.pipelines.scene import SceneAssistant
 from genworld.pipelines.scene_evaluation import evaluate_scenes, write_scores
-from genworld.pipelines.scene_picture import draw_answer
+from genworld.pipelines.scene_picture import _shown, draw_answer
 from genworld.tasks.converse import Converse
 from genworld.types import Pack, PointSet, Scene, Turn
 from genworld.world.rooms import sample_floor
@@ -271,6 +271,20 @@ def test_a_picture_shows_the_boxes(scene: Scene, tmp_path: Path) -> None:
     assert grounded.height > with_box.height  # the legend
     orange = sum(n for n, colour in grounded.getcolors(1 << 24) or [] if colour == (230, 120, 0))
     assert orange > 50
+
+
+def test_the_view_that_is_chosen_shows_the_thing_and_not_the_wall_before_it(scene: Scene) -> None:
+    for box in scene.boxes:
+        shown = [_shown(scene.aligned_view(index), [box]) for index in range(scene.num_views)]
+        best = scene.aligned_view(max(range(scene.num_views), key=lambda i: shown[i]))
+        assert best.depth is not None
+        wall = replace(best, depth=torch.full_like(best.depth, 0.05))
+        assert _shown(wall, [box]) == 0
+        assert max(shown) > 0
+        elsewhere = replace(box, lower=box.lower + 90, upper=box.upper + 90)
+        assert _shown(best, [elsewhere]) == 0
+    without = [_shown(replace(scene.aligned_view(i), depth=None), list(scene.boxes)) for i in range(scene.num_views)]
+    assert max(without) > min(without)
 
 
 def test_things_named_in_words_are_grounded_by_the_model(

@@ -28,7 +28,7 @@ def main() -> int:
         "overrides", nargs="*", metavar="KEY=VALUE", help="otherwise than in training: task.points.lifter.voxel=0.15"
     )
     args = parser.parse_args()
-    if min(args.each, args.batch, args.blind, args.overrides) < 1 or (args.floors is not None and args.floors < 1):
+    if min(args.each, args.batch, args.blind) < 1 or (args.floors is not None and args.floors < 1):
         raise ValueError("--each, --batch, --blind and --floors must be at least 1")
 
     from genworld.pipelines.command import provenance

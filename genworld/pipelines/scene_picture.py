@@ -15,12 +15,13 @@ from torch import Tensor
 
 from genworld.data.scene_picture import draw_scene
 from genworld.models.points import FeatureCloud
-from genworld.ops.geometry import project
+from genworld.ops.geometry import project, unproject
 from genworld.ops.pictures import to_uint8
 from genworld.types import Scene, SceneBox, View
 
 _VIEWS = 12
-_NEAR = 0.05  # metres: what is nearer to a camera is not drawn
+_NEAR = 0.05  # metres: what is nearer to a camera is not drawn, and what is nearer to a box belongs to it
+_LARGE = 0.15  # of a picture: what is shown so large is shown well
 _NAMED, _GROUNDED = (255, 40, 40), (230, 120, 0)  # boxes that an answer names; that the model found for its words
 _DOT = 3000.0  # square points of print for a square metre of voxel: they nearly touch in a room of a few metres
 _MARGIN = 8  # pixels
@@ -104,19 +105,21 @@ def _project(view: View, points: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor]:
 
 
 def _shown(view: View, boxes: Sequence[SceneBox]) -> float:
-    """How well a view shows boxes: the middles that are in it and not hidden, the nearer to its own middle the more."""
+    """How well a view shows boxes: the part of it that shows what is in them, up to `_LARGE` of it for each.
+
+    Without depth, what is hidden is not known: then the middles that are in it, the nearer to its own middle the more.
+    """
     height, width = view.pixels.shape[1:]
-    total = 0.0
-    for box in boxes:
-        pixels, depth = _project(view, box.centre[None])
-        (x, y), away = pixels[0].tolist(), float(depth[0])
-        if away < _NEAR or not (0 <= x < width and 0 <= y < height):
-            continue
-        met = None if view.depth is None else float(view.depth[int(y), int(x)])
-        hidden = met is not None and 0 < met < away - float(box.size.norm()) / 2
-        central = 1 - max(abs(x / width - 0.5), abs(y / height - 0.5))
-        total += central * (0.1 if hidden else 1.0)
-    return total
+    if view.depth is None:
+        places = [_project(view, box.centre[None]) for box in boxes]
+        near = [(pixels[0] / torch.tensor([width, height]) - 0.5).abs().max() for pixels, far in places if far > _NEAR]
+        return float(sum((1 - away for away in near if away < 0.5), torch.zeros(())))
+    down, right = (torch.arange(side) + 0.5 for side in (height, width))
+    pixels = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=-1).flatten(0, 1).double()
+    depth = view.depth.flatten().double()
+    points = unproject(pixels[None], depth[None], view.world_from_camera.double()[None], view.intrinsics.double())[0]
+    inside = [((points > box.lower - _NEAR) & (points < box.upper + _NEAR)).all(dim=-1) & (depth > 0) for box in boxes]
+    return sum(min(float(mask.double().mean()), _LARGE) for mask in inside)
 
 
 def _with_boxes(view: View, boxes: Sequence[tuple[SceneBox, tuple[int, int, int]]], width: int) -> Image.Image:
