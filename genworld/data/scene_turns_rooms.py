@@ -65,8 +65,8 @@ def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchang
 def _telling(facts: Facts, question: Question, prompt: str) -> tuple[About, ...]:
     """What tells the answer when it is looked at last: of a choice, the one that it is; whether a relation holds."""
     if question.type == "relation" and question.options:
-        holds = question.answer == question.options[0]
-        return (About(question.things[0], len(prompt), _HOLDS if holds else 0.0, late=True),)
+        holds = question.answer == question.options[0]  # asked of the word that names the second thing
+        return (About(question.things[0], len(prompt.rstrip("?")), _HOLDS if holds else 0.0, late=True),)
     if question.type == "comparison" and question.answer in COLOURS:
         return tuple(
             About(i, len(prompt), late=True) for i in question.things[:2] if facts.things[i].colour == question.answer

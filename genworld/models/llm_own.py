@@ -27,7 +27,6 @@ from genworld.models.llm_base import (
     between_locations,
     num_locations,
 )
-from genworld.models.object_relations import RELATIONS
 from genworld.nn.embed import sinusoids
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class OwnLLM(LanguageModel):
         )
         self.network = LlamaForCausalLM(settings)
         self._tokenizer: Tokenizer | None = None
-        self._anchors = Anchors(self.network.model.layers, config.width, len(RELATIONS)) if config.anchored else None
+        self._anchors = Anchors(self.network.model.layers, config.width) if config.anchored else None
         self._start(config)
         self._start_locations()
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from genworld.models.connectors import Connector, ConnectorConfig, NormConfig, ObjectQueriesConfig, PlacesConfig
+from genworld.models.llm import build_llm
 from genworld.models.llm_anchors import Lying
 from genworld.models.llm_base import GenerationConfig
+from genworld.models.object_relations import RELATIONS
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.types import Turn
 from tests.models.scene_llm_cases import FEATURES, OWN, make_points, make_turns
@@ -28,7 +30,7 @@ def make_model(anchored: bool, gates: float = 0.0) -> SceneLLM:
     torch.manual_seed(1)
     for name, x in model.llm.named_parameters():
         if "relate" in name:
-            torch.nn.init.normal_(x, std=gates)
+            torch.nn.init.normal_(x, std=gates)  # of 0: none
     return model
 
 
@@ -42,7 +44,12 @@ def turns() -> list[Turn]:
 
 
 @torch.no_grad()
-def test_it_begins_as_nothing() -> None:
+def test_it_begins_with_two_relations_and_is_nothing_without_gates() -> None:
+    torch.manual_seed(0)
+    blocks = build_llm(replace(OWN, anchored=True, depth=6, num_heads=4)).network.model.layers
+    begun = [block.self_attn.relate.bias.view(4, -1) for block in list(blocks)[1:]]
+    assert [int((bias > 0).sum()) for bias in begun] == [0, 2, 2, 0, 0]
+    assert begun[1][0, RELATIONS.index("near")] == begun[2][1, RELATIONS.index("room")] == 1
     plain, anchored = make_model(anchored=False), make_model(anchored=True)
     anchored.load_state_dict(plain.state_dict(), strict=False)
     torch.testing.assert_close(anchored.loss(turns()).sums, plain.loss(turns()).sums)
