@@ -144,12 +144,12 @@ class SceneLLM(nn.Module):
 
     def _lying(self, ids: Int[Tensor, "B L"], scenes: SeenScenes) -> Lying | None:
         """How objects lie, where the connector finds them."""
-        objects = scenes.tokens.objects
+        objects = scenes.settled.objects  # how they lie does not depend on who asks
         if objects is None:
             return None
         real = objects.keep
         pairs = relations_of(objects) * (real[:, :, None] & real[:, None])[..., None]
-        return Lying(pairs, scenes.views, (ids == PLACEHOLDER).int().argmax(dim=1), real.sum(dim=1))
+        return Lying(pairs, scenes.rows, (ids == PLACEHOLDER).int().argmax(dim=1), real.sum(dim=1))
 
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
         """The scenes of turns; those that share the tensors of a scene, and the place they ask from, share the work."""

@@ -68,7 +68,7 @@ class ModelAdviser:
 
     def reset(self) -> None:
         """See `Adviser`."""
-        self._known: dict[str, str] = {}
+        self._known: dict[str, Reply] = {}
         self._scene: object = None
 
     def answer(self, query: Query, requests: Sequence[Request]) -> list[Reply]:
@@ -88,9 +88,9 @@ class ModelAdviser:
                 Turn(i, scene.name, points, (), prompt, "", "walk", "asked", standing=standing[prompt])
                 for i, prompt in enumerate(new)
             ]
-            self._known.update(zip(new, self.task.answer(turns), strict=True))
-        texts = [self._known[prompt] for prompt in prompts]
-        return [Reply(text, self._checked(scene, read_answer(scene, text))) for text in texts]
+            replies = [Reply(text, self._checked(scene, read_answer(scene, text))) for text in self.task.answer(turns)]
+            self._known.update(zip(new, replies, strict=True))
+        return [self._known[prompt] for prompt in prompts]
 
     def _checked(self, scene: LiftedScene, said: Said | None) -> Said | None:
         if said is None or said.box is None or said.deed == "through":

@@ -244,12 +244,12 @@ def _boxes(
         return None
 
     def read(answers: Mapping[str, str], shown: Callable[[str], LiftedScene]) -> dict[str, Tensor | None]:
-        found: dict[str, Tensor | None] = {}
-        for question in phrases:
-            boxes = exam.scenes[question.scene].boxes_in(answers[question.id])[:1]
-            if task is not None:
-                boxes = task.at_objects(shown(question.scene), boxes)
-            found[question.id] = boxes[0] if boxes else None
+        found = dict[str, Tensor | None]()
+        for name, scene in exam.scenes.items():
+            ids = [question.id for question in phrases if question.scene == name]
+            told = {each: boxes[0] for each in ids if (boxes := scene.boxes_in(answers[each]))}
+            meant = list(told.values()) if task is None else task.at_objects(shown(name), list(told.values()))
+            found |= dict.fromkeys(ids) | dict(zip(told, meant, strict=True))
         return found
 
     truth = {question.id: corners_of(exam.boxes[question.id]) for question in phrases}
