@@ -293,6 +293,7 @@ def data(folder: Path) -> WalksData:
         cache=folder / "floors",
         batch=4,
         validation=4,
+        points=1,
     )
 
 
@@ -323,6 +324,20 @@ def test_turns_of_walks_lead_to_what_was_meant(folder: Path) -> None:
     assert kinds == {"walk/find", "walk/clause", "walk/last"}
     assert {None, "stop"} <= answers
     assert turns(folder, "validation").places[0].walk.seed == 5
+
+
+def test_moments_of_few_points_are_passed_over(folder: Path) -> None:
+    every = turns(folder)
+    counts = [len(every.lifted(index).points) for index in range(len(every))]
+    most = max(counts)
+    assert min(counts) < most  # else nothing is passed over
+    points = ScenePoints(points_config(folder / "tiny"))
+    full = WalkTurns(replace(data(folder), points=most), points)
+    assert {len(full.read(index, index).points) for index in range(len(full))} == {most}
+    first = counts.index(most)
+    assert full.read(first, 3).prompt == every.read(first, 3).prompt
+    with pytest.raises(ValueError, match=f"has {most + 1} points"):
+        WalkTurns(replace(data(folder), points=most + 1), points).read(0, 0)
 
 
 def test_a_run_walks_is_measured_and_filmed(folder: Path, tmp_path: Path) -> None:

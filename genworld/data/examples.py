@@ -154,6 +154,7 @@ class ExampleLoader(Generic[ExampleT]):
             batch_size=None,
             num_workers=workers,
             prefetch_factor=self.settings.prefetch if workers else None,
+            worker_init_fn=_share_by_name if workers else None,
         )
         reads, pin = iter(loader), torch.cuda.is_available()
         try:
@@ -170,6 +171,11 @@ class ExampleLoader(Generic[ExampleT]):
         count = self.packs_per_rank
         cuts = [first + (last - first) * i // count for i in range(count + 1)]
         return [range(begin, end) for begin, end in pairwise(cuts)]
+
+
+def _share_by_name(_worker: int) -> None:
+    """Every tensor that comes by a descriptor keeps a file open, and a pack of turns has thousands of small ones."""
+    torch.multiprocessing.set_sharing_strategy("file_system")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ class RoomsData(ExamplesSettings):
         size: height and width of the views, pixels.
         floor: what floors are like.
         cache: folder in which drawn floors are kept.
-        weights: how often each kind of exchange is drawn, in proportion; kinds that are not named, never.
+        weights: how often each kind of exchange is drawn, in proportion; kinds that are not named, never. All forms of
+            a question type together, such as `count`, or one alone, such as `count/count_in_room`.
         longest: words of a prompt in training, at most: short ones name things by their looks alone, and are learned
             first.
     """
@@ -81,7 +82,7 @@ class RoomsData(ExamplesSettings):
     size: tuple[int, int] = (96, 96)
     floor: FloorConfig = field(default_factory=FloorConfig)
     cache: Path
-    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TELLERS, 1.0))
+    weights: dict[str, float] = field(default_factory=lambda: {kind: 1.0 for kind in TELLERS if "/" not in kind})
     longest: int | None = None
 
     def __post_init__(self) -> None:
@@ -128,6 +129,7 @@ class RoomTurns:
         self.store = FloorStore(data.cache, data.floor)
         self._facts: OrderedDict[int, Facts] = OrderedDict()
         self._points: OrderedDict[int, LiftedScene] = OrderedDict()
+        self._boxes: OrderedDict[int, tuple[SceneBox, ...]] = OrderedDict()
         self._kinds = [kind for kind, weight in data.weights.items() if weight > 0]
         self._weights = [data.weights[kind] for kind in self._kinds]
 
@@ -150,7 +152,7 @@ class RoomTurns:
                     told.history,
                     told.prompt,
                     told.answer,
-                    kind,
+                    kind.split("/")[0],
                     name,
                     self._things(index),
                     told.about,
@@ -164,11 +166,15 @@ class RoomTurns:
 
     def _things(self, index: int) -> tuple[SceneBox, ...]:
         """What stands on floor `index`, with the words of its size, colour and kind."""
-        floor = self.facts(index).floor
-        return tuple(
-            replace(box, label=f"{thing.size} {thing.colour} {thing.kind}")
-            for box, thing in zip(floor.boxes, floor.things, strict=True)
-        )
+
+        def told() -> tuple[SceneBox, ...]:
+            floor = self.facts(index).floor
+            return tuple(
+                replace(box, label=f"{thing.size} {thing.colour} {thing.kind}")
+                for box, thing in zip(floor.boxes, floor.things, strict=True)
+            )
+
+        return recent(self._boxes, _KEPT_FACTS, index, told)
 
     def lifted(self, index: int) -> LiftedScene:
         """The points of floor `index`; the same tensors in calls that follow one another."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from genworld.data.scene_prompts import (
 from genworld.ops.lifted import LiftedScene
 from genworld.types import About
 from genworld.world.rooms.furniture import COLOURS
-from genworld.world.rooms.language import MAKERS, QUESTION_TYPES, Facts, Question, QuestionType
+from genworld.world.rooms.language import MAKERS, Facts, Maker, Question
 from genworld.world.rooms.language.captions import CAPTION_STYLES, caption, describe
 from genworld.world.rooms.language.dialogue import dialogue
 from genworld.world.rooms.language.facts import plural
@@ -57,20 +57,34 @@ def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchang
     told = question.situation
     standing = None if told is None else Standing(told.text, told.position, told.heading)
     prompt = situated_prompt(scene, question.text, standing)
-    about = known_at(facts, prompt, question.things, counted=question.type == "count" or question.template == "more")
+    things = () if question.template == "in a room" else question.things  # what it names tells the rest
+    about = known_at(facts, prompt, things, counted=question.type == "count" or question.template == "more")
     about = (*about, *_telling(facts, question, prompt))
     return Exchange(prompt, question.answer, about=about, standing=seen_from(standing))
 
 
 def _telling(facts: Facts, question: Question, prompt: str) -> tuple[About, ...]:
-    """What tells the answer when it is looked at last: of a choice, the one that it is; whether a relation holds."""
+    """What tells the answer when it is looked at last, and what must not be; and from where distances are judged.
+
+    Of a choice, the one that it is; whether two things are as is asked, by the word that names the second of them; and
+    of what is in a room with something, nothing of other rooms.
+    """
+    end, named = len(prompt), len(prompt.rstrip("?"))
     if question.type == "relation" and question.options:
-        holds = question.answer == question.options[0]  # asked of the word that names the second thing
-        return (About(question.things[0], len(prompt.rstrip("?")), _HOLDS if holds else 0.0, late=True),)
+        return (About(question.things[0], named, _HOLDS if question.answer == "yes" else 0.0, late=True),)
+    if question.template == "same colour":
+        second = re.search(rf"the {facts.things[question.things[1]].kind}\b", prompt)
+        assert second is not None, "the question names both"
+        return (About(question.things[0], second.end(), _HOLDS if question.answer == "yes" else 0.0, late=True),)
     if question.type == "comparison" and question.answer in COLOURS:
-        return tuple(
-            About(i, len(prompt), late=True) for i in question.things[:2] if facts.things[i].colour == question.answer
-        )
+        told = (i for i in question.things[:2] if facts.things[i].colour == question.answer)
+        return (*(About(i, end, late=True) for i in told), *(About(i, end) for i in question.things[2:]))
+    if question.template == "in a room":
+        kind = mentions(prompt)[0].meant.kind
+        alike = [i for i, thing in enumerate(facts.things) if thing.kind == kind]
+        here = [i for i in alike if i in question.things]
+        share = 1 / _COUNTED if question.type == "count" else _HOLDS / max(1, len(here))
+        return tuple(About(i, named, share if i in here else 0.0, late=True) for i in alike)
     return ()
 
 
@@ -109,9 +123,9 @@ def box_of(facts: Facts, scene: LiftedScene, index: int) -> str:
     return scene.box_text(torch.from_numpy(box.lower), torch.from_numpy(box.upper))
 
 
-def _asker(kind: QuestionType) -> Teller:
+def _asker(makers: Sequence[Maker]) -> Teller:
     def tell(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None:
-        question = choose(chance, MAKERS[kind])(facts, chance)
+        question = choose(chance, makers)(facts, chance)
         return None if question is None else exchange_of(question, facts, scene)
 
     return tell
@@ -150,11 +164,12 @@ def _describe(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange:
 
 
 TELLERS: dict[str, Teller] = {
-    **{kind: _asker(kind) for kind in QUESTION_TYPES},
+    **{kind: _asker(makers) for kind, makers in MAKERS.items()},
+    **{f"{kind}/{one.__name__}": _asker((one,)) for kind, makers in MAKERS.items() for one in makers},
     "caption": _caption,
     "dialogue": _dialogue,
     "plan": _plan,
     "ground": _ground,
     "describe": _describe,
 }
-"""How an exchange of each kind is drawn."""
+"""How an exchange of each kind is drawn; questions of one form alone too, such as `count/count_in_room`."""

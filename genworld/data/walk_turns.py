@@ -70,7 +70,9 @@ class WalksData(ExamplesSettings):
         cache: folder in which drawn floors are kept.
         weights: how often is asked for a thing of the floor ("find"), for the clause that the agent was at ("clause"),
             and for the last one of its instruction ("last"), in proportion.
-        views: of a moment, at least: one view alone may have fewer points than a connector makes tokens.
+        views: of a moment, at least.
+        points: of a moment, at least: with fewer than a connector makes tokens, evidence (see `ConverseConfig`) cannot
+            be taught. In place of a moment with fewer, the next one is asked about.
         seen: how often a thing that is asked for was seen; of the others the answer is to look further.
     """
 
@@ -82,6 +84,7 @@ class WalksData(ExamplesSettings):
     cache: Path
     weights: dict[Kind, float] = field(default_factory=lambda: {"find": 1.0, "clause": 1.0, "last": 1.0})
     views: int = 2
+    points: int = 64
     seen: float = 0.65
 
     def __post_init__(self) -> None:
@@ -90,8 +93,8 @@ class WalksData(ExamplesSettings):
             raise ValueError("files: expected files of walks, got none: write one with tools/record_walks.py")
         if self.validation and not self.held_out:
             raise ValueError("validation needs walks of its own: set held_out to files of them, or validation to 0")
-        if self.views < 1:
-            raise ValueError(f"views must be at least 1, got {self.views}")
+        if min(self.views, self.points) < 1:
+            raise ValueError(f"views and points must be at least 1, got {self.views} and {self.points}")
         if not 0 < self.seen <= 1 or not self.weights.get("find", 0.0) > 0 or min(self.weights.values()) < 0:
             raise ValueError(
                 "expected seen in (0, 1] and weights of at least 0, that of find above 0 (not every walk has clauses), "
@@ -136,6 +139,7 @@ class WalkTurns:
 
     def read(self, index: int, position: int) -> Turn:
         """A turn about moment `index`: a function of (seed, position)."""
+        index = self._full(index)
         walk, state = self.places[index]
         facts, scene = self.facts(walk.seed), self.lifted(index)
         chance = Random(seed_of(self.seed, "walk", position))
@@ -162,6 +166,13 @@ class WalkTurns:
             (About(index_in + known.index(asked.which), len(prompt)),) if seen else (),
             (*state.started[:2], state.started.heading),
         )
+
+    def _full(self, index: int) -> int:
+        """The moment itself, or the next one that has enough points."""
+        for number in (*range(index, len(self)), *range(index)):
+            if len(self.lifted(number).points) >= self.data.points:
+                return number
+        raise ValueError(f"none of {len(self)} moments has {self.data.points} points: lower data.points")
 
     def facts(self, seed: int) -> Facts:
         """What is true about a floor."""

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genworld.models.point_batch import PointBatch
+from genworld.ops.precision import without_autocast
 
 _FEET, _TOP = 0.3, 0.15
 """Metres above the lowest and below the highest point between which a point may belong to a wall."""
@@ -41,10 +42,11 @@ def rooms_of(
         if not len(mine):
             continue
         low, high = lower[number, mine].float(), upper[number, mine].float()
-        apart = _crossed((low + high)[:, :2] / 2, _upright(points, batch.points[number][batch.keep[number]], low, high))
-        shared = torch.exp(-apart / _DOUBT)
-        shared = shared / shared.norm(dim=1, keepdim=True)
-        found[number, mine[:, None], mine] = shared @ shared.T
+        with without_autocast(low):
+            walled = _upright(points, batch.points[number][batch.keep[number]], low, high)
+            shared = torch.exp(-_crossed((low + high)[:, :2] / 2, walled) / _DOUBT)
+            shared = shared / shared.norm(dim=1, keepdim=True)
+            found[number, mine[:, None], mine] = shared @ shared.T
     return found
 
 

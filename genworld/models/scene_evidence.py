@@ -16,7 +16,7 @@ from genworld.ops.precision import without_autocast
 from genworld.types import Turn
 
 _MOST = 6
-"""Things that a turn is about, at most, for what it looks at to be taught."""
+"""Things that a turn is about, at most, for what it looks at to be taught; those that are not to be looked at aside."""
 _DIM = 1e-3
 """Attention that is as good as none."""
 
@@ -93,7 +93,7 @@ def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) 
         length: tokens of the prompt that are counted from 0; its last ones are what is asked and the mark after it.
         answer: ids of the answer.
     """
-    if len(turn.about) > _MOST:
+    if sum(thing.share > 0 for thing in turn.about) > _MOST:
         return []
     before = length - len(llm.encode(llm.layout.assistant, marks=True)) - len(llm.encode(turn.prompt))
     found = list[Look]()

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genworld.data.examples import ExampleSource
+from genworld.data.scene_anew import seen_anew
 from genworld.models.llm import GenerationConfig
 from genworld.models.object_losses import ObjectLosses
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
@@ -19,6 +20,7 @@ from genworld.models.scene_points import ScenePointsConfig
 from genworld.ops.boxes import nearest_box
 from genworld.ops.lifted import LiftedScene, seen_from_above
 from genworld.ops.pictures import write_sheet
+from genworld.ops.random import generator
 from genworld.tasks.base import ExampleTask, TaskOutput
 from genworld.types import Pack, Turn
 
@@ -45,6 +47,8 @@ class ConverseConfig:
             with a part of kind `objects`, and data with boxes.
         evidence: weight of the loss of looking at what is asked about (see `SceneLLM.evidence_losses`), beside 1 of an
             answer; needs such a connector and data too, and that says what questions are about.
+        anew: whether each visit shows a scene turned, mirrored and with fewer points (see `data.scene_anew`); only
+            where answers weigh 0, as they may depend on how a scene lies.
     """
 
     kind: Literal["converse"] = "converse"
@@ -56,6 +60,7 @@ class ConverseConfig:
     answers: float = 1.0
     objects: float = 0.0
     evidence: float = 0.0
+    anew: bool = False
 
     def __post_init__(self) -> None:
         if min(self.answers, self.objects) < 0 or not self.answers + self.objects > 0:
@@ -71,6 +76,10 @@ class ConverseConfig:
             raise ValueError(
                 "stage speak leaves what finds objects as it is, so objects must be 0 and answers positive; got "
                 f"{self.objects} and {self.answers}"
+            )
+        if self.anew and self.answers:
+            raise ValueError(
+                f"anew turns scenes, but not what is said about them: set answers to 0, not {self.answers}"
             )
         if self.corpus < 1 or self.max_tokens < 1:
             raise ValueError(f"corpus and max_tokens must be at least 1, got {self.corpus} and {self.max_tokens}")
@@ -119,7 +128,10 @@ class Converse(ExampleTask[Turn]):
         """
         config, logs, units = self.config, dict[str, Tensor](), dict[str, int]()
         if not config.answers:
-            seen = self.model.see(pack.samples)
+            turns = pack.samples
+            if config.anew and self.training:
+                turns = tuple(seen_anew(turn, generator(seed, "anew", turn.position)) for turn in turns)
+            seen = self.model.see(turns)
             objects = self._objects(self.model.object_losses(seen), logs, units)
             return TaskOutput(config.objects * objects[seen.rows].sum(), logs, units)
         inputs = self.model.inputs(pack.samples, with_answers=True)

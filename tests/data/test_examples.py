@@ -45,6 +45,33 @@ def walk(settings: ExamplesSettings, steps: int, world: int = 1, start: int = 0)
     ]
 
 
+@dataclass(frozen=True)
+class Furnished(Numbered):
+    things: tuple[torch.Tensor, ...] = ()
+
+
+class Rooms(Numbers):
+    """Examples with more small tensors than a process may have files open."""
+
+    def read(self, index: int, position: int) -> Numbered:
+        return Furnished(position, index, self.tensors[index], tuple(torch.tensor([i]) for i in range(4 * MOST_FILES)))
+
+
+MOST_FILES = 160
+
+
+def test_workers_send_more_tensors_than_files_may_be_open() -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, hard))
+    try:
+        loader = ExampleLoader(Rooms(), ExamplesSettings(batch=2, num_workers=1), 0)
+        kept = [pack for packs in islice(loader.steps(), 3) for pack in packs]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(torch.equal(torch.cat(x.things), torch.arange(4 * MOST_FILES)) for pack in kept for x in pack)
+
+
 def test_every_example_once_per_epoch_and_each_epoch_otherwise() -> None:
     seen = [index for step in walk(ExamplesSettings(batch=4), 5) for _, index in step]
     assert Counter(seen) == dict.fromkeys(range(NUM), 2)

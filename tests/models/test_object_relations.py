@@ -88,6 +88,8 @@ def test_walls_part_rooms(seed: int) -> None:
     real = torch.ones(lower.shape[:2], dtype=torch.bool)
     found = rooms_of(batch, batch.keep, lower, upper, real)
     assert ((found[0] > 0.5) == same).float().mean() > 0.94
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(rooms_of(batch, batch.keep, lower, upper, real), found)
     real[0, 0] = False
     found = rooms_of(batch, batch.keep, lower, upper, real)
     assert found[0, 0].max() == found[0, :, 0].max() == 0

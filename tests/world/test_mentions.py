@@ -120,25 +120,54 @@ def test_what_is_counted_shares_what_is_looked_at() -> None:
         assert {text[: x.known_at] for x in about} == {f"How many {plural(kind)}"}
 
 
-@pytest.mark.parametrize("kind", ["relation", "comparison"])
-def test_what_is_looked_at_last_tells_the_answer(kind: str) -> None:
-    told = 0
-    for seed in range(12):
+LATE = {
+    "next to": 1,
+    "same room": 1,
+    "same colour": 1,
+    "in a room": 1,
+    "nearer": 0,
+    "further": 0,
+    "larger": 0,
+    "smaller": 0,
+}
+"""Forms whose answer is looked at last, and whether that is asked of a word, and not of the mark at the end."""
+
+
+def test_what_is_looked_at_last_tells_the_answer() -> None:
+    told = Counter[str]()
+    for seed in range(24):
         floor = sample_floor(seed)
         facts, codec = Facts(floor), SceneCodec.from_bounds((-1, -1, -1), (30, 30, 3), cells=64)
         nothing = torch.zeros(1, 3)
         scene = LiftedScene(floor.name, PointSet(nothing, nothing, nothing, nothing.long()), codec)
-        for question in questions(facts, 6, seed):
+        for question in questions(facts, 8, seed):
             made = exchange_of(question, facts, scene)
             late = [about for about in made.about if about.late]
-            if question.type != kind:
-                assert not late or question.type in ("relation", "comparison")
+            if question.template not in LATE:
+                assert not late
                 continue
-            for about in late:
-                told += 1
-                assert about.known_at == len(made.prompt) - (question.type == "relation")
-                if question.type == "relation":
-                    assert (about.share > 0) == (made.answer == "yes")
-                else:
-                    assert facts.things[about.thing].colour == made.answer
-    assert told > 20
+            told[question.template] += len(late)
+            seen = [about for about in late if about.share > 0]
+            if question.template == "same colour":
+                assert all(made.prompt[: x.known_at].endswith(facts.things[question.things[1]].kind) for x in late)
+            else:
+                assert all(x.known_at == len(made.prompt) - LATE[question.template] for x in late)
+            if made.answer in ("yes", "no"):
+                assert bool(seen) == (made.answer == "yes")
+                assert sum(x.share for x in seen) == (0.5 if seen else 0)
+            elif question.type == "count":
+                assert len(seen) == int(made.answer)
+            else:
+                assert [facts.things[x.thing].colour for x in late] == [made.answer]
+    assert all(told[template] > 5 for template in LATE), told
+
+
+def test_who_is_nearer_is_judged_from_what_is_named() -> None:
+    facts, nothing = Facts(sample_floor(8)), torch.zeros(1, 3)
+    codec = SceneCodec.from_bounds((-1, -1, -1), (30, 30, 3), cells=64)
+    scene = LiftedScene("floor", PointSet(nothing, nothing, nothing, nothing.long()), codec)
+    asked = [q for q in questions(facts, 60, 0) if q.template in ("nearer", "further")]
+    assert asked
+    for question in asked:
+        made = exchange_of(question, facts, scene)
+        assert question.things[2] in [x.thing for x in made.about if x.known_at == len(made.prompt) and not x.late]

@@ -33,6 +33,7 @@ __all__ = [
     "MAKERS",
     "QUESTION_TYPES",
     "Facts",
+    "Maker",
     "Question",
     "QuestionType",
     "Reference",
