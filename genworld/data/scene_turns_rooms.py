@@ -48,6 +48,9 @@ _COUNTED = MOST + 1
 _HOLDS = 0.5
 """How much of what is looked at last is the first of two things that stand in the relation that is asked for."""
 
+_TOLD_HOW = 0.7
+"""How often who asks where a thing is says that they want a box; people rarely do."""
+
 Teller = Callable[[Facts, LiftedScene, Random], "Exchange | None"]
 """Draws an exchange about a floor; None where the draw came to nothing."""
 
@@ -153,7 +156,7 @@ def _ground(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None
     phrase = refer(facts, chance, index)
     if phrase is None:
         return None
-    prompt = ground_prompt(phrase)
+    prompt = ground_prompt(phrase) if chance.random() < _TOLD_HOW else f"Where is {phrase}?"
     return Exchange(prompt, box_of(facts, scene, index), about=known_at(facts, prompt, (index,)))
 
 
