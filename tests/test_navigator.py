@@ -327,11 +327,11 @@ def test_turns_of_walks_lead_to_what_was_meant(folder: Path) -> None:
 
 
 def test_moments_of_few_points_are_passed_over(folder: Path) -> None:
-    every = turns(folder)
+    points = ScenePoints(replace(points_config(folder / "many"), max_points=4096))
+    every = WalkTurns(data(folder), points)
     counts = [len(every.lifted(index).points) for index in range(len(every))]
     most = max(counts)
     assert min(counts) < most  # else nothing is passed over
-    points = ScenePoints(points_config(folder / "tiny"))
     full = WalkTurns(replace(data(folder), points=most), points)
     assert {len(full.read(index, index).points) for index in range(len(full))} == {most}
     first = counts.index(most)
