@@ -36,9 +36,7 @@ def seen_anew(turn: Turn, chance: torch.Generator) -> Turn:
     stay = _LEAST + (1 - _LEAST) * torch.rand(1, generator=chance)
     kept = torch.randperm(count, generator=chance)[: max(1, int(stay * count))].sort().values
     scene = turn.points.map(lambda x: x[kept.to(x.device)])
-    cells = moved(scene.voxels)  # a cell counted from the other end is as far from the first one that is taken
-    cells = cells + torch.where(
-        signs.to(cells) < 0, scene.voxels[..., order].amin(0) + scene.voxels[..., order].amax(0), 0
-    )
+    cells = scene.voxels[..., order]
+    cells = torch.where(signs.to(cells) < 0, cells.amin(dim=0) + cells.amax(dim=0) - cells, cells)
     scene = PointSet(scene.features, moved(scene.points), scene.colours, cells)
     return replace(turn, points=scene, things=tuple(map(box, turn.things)))

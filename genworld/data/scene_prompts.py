@@ -44,9 +44,14 @@ def seen_from(standing: Standing | None) -> tuple[float, float, float] | None:
     return x, y, standing.heading
 
 
+def where_prompt(phrase: str) -> str:
+    """Asks where what a phrase names is, as people do."""
+    return f"Where is {phrase.strip().rstrip('.?')}?"
+
+
 def ground_prompt(phrase: str) -> str:
     """Asks for the box of what a phrase names."""
-    return f"Where is {phrase.strip().rstrip('.?')}? Answer with a box."
+    return f"{where_prompt(phrase)} Answer with a box."
 
 
 def describe_prompt(box: str) -> str:

@@ -18,6 +18,7 @@ from genworld.data.scene_prompts import (
     plan_prompt,
     seen_from,
     situated_prompt,
+    where_prompt,
 )
 from genworld.ops.lifted import LiftedScene
 from genworld.types import About
@@ -156,7 +157,7 @@ def _ground(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None
     phrase = refer(facts, chance, index)
     if phrase is None:
         return None
-    prompt = ground_prompt(phrase) if chance.random() < _TOLD_HOW else f"Where is {phrase}?"
+    prompt = (ground_prompt if chance.random() < _TOLD_HOW else where_prompt)(phrase)
     return Exchange(prompt, box_of(facts, scene, index), about=known_at(facts, prompt, (index,)))
 
 
