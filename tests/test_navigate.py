@@ -97,8 +97,24 @@ def test_points_are_told_from_words_and_must_be_on_free_ground() -> None:
     assert episode.goals[0].radius == 0.2
     with pytest.raises(ValueError, match=r"nobody can walk to \(1.51, 1.01\) m; the nearest place .* is \("):
         goal_episode(room, place, "1.51,1.01")
-    with pytest.raises(ValueError, match="have no names to go by: give a point as x,y"):
-        goal_episode(room, place, "find the pillar")
+
+
+def test_a_thing_of_a_scan_is_where_one_is_told_that_it_is() -> None:
+    room = scan()
+    place = place_of_scene(room)
+    with pytest.raises(ValueError, match="have no names to go by: say on which free ground"):
+        goal_episode(room, place, "find the table")
+    with pytest.raises(ValueError, match=r"names no thing that floors have; on pillar there are .*table"):
+        goal_episode(room, place, "find the pillar", at=(0.5, 0.5))
+    episode = goal_episode(room, place, "find the red table", at=(0.5, 0.5))
+    assert (episode.category, episode.instruction) == ("red table", "find the red table")
+    (goal,) = episode.goals
+    assert (*goal.position[:2], goal.radius) == (0.5, 0.5, 1.0)
+    for goal_, at in (("0.5,0.5", (0.5, 0.5)), ("", (0.5, 0.5))):
+        with pytest.raises(ValueError, match="with a goal in words, in a scan"):
+            goal_episode(room, place, goal_, at=at)
+    with pytest.raises(ValueError, match="with a goal in words, in a scan"):
+        goal_episode(floor_of(1), place_of(1), "find the bed", at=(0.5, 0.5))
 
 
 def test_grounds_are_floors_or_folders(tmp_path: Path) -> None:

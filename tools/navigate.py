@@ -5,12 +5,14 @@
     python tools/navigate.py --scene ROOM --goal 1.5,0.5 --policy oracle --out walk.mp4
     python tools/navigate.py --scene ROOM --policy frontier --out walk.mp4          # to a random point
     python tools/navigate.py --scene 1 --goal "find the green table" --run runs/navigate --out walk.mp4
+    python tools/navigate.py --scene ROOM --goal "find the table" --at=1.5,0.5 --run runs/navigate --out walk.mp4
     python tools/navigate.py --scene 1 --walk 2 --run runs/navigate --out walk.mp4    # an instruction of the floor
 
 A number is the seed of one of the world's floors; ROOM is a folder that holds a scan (see docs/scenes.md). A goal in
 words must name one thing of the floor; where it fits none or several, you are told which there are. Things of scans
 have no names: give a point as x,y in metres, scene axes (--goal=-1.5,0.5 where x is negative), or no goal for a random
-one.
+one; or words, and with --at the free ground beside the thing where one should end (within 1 m): the agent is told the
+words alone.
 
 Policies: oracle takes the shortest way (it reads map and goal); frontier explores by its own depth and pose, and finds
 points but no things; forward and random see nothing. With --run a scene model guides the agent: it is told things and
@@ -34,6 +36,7 @@ def main() -> int:
     parser.add_argument("--scene", required=True, help="the seed of a floor, or a folder with a scan")
     parser.add_argument("--name", help="which scene of the folder; the first by default")
     parser.add_argument("--goal", default="", help='"find the red chair", or x,y in metres (a random point)')
+    parser.add_argument("--at", help="x,y in metres: where words of a scan should lead; no agent but oracle is told")
     parser.add_argument("--walk", type=int, help="take a described walk of the floor, by its number, instead of a goal")
     parser.add_argument("--policy", choices=POLICIES, default="oracle", help="who walks (oracle)")
     parser.add_argument("--run", type=Path, help="a run of configs/scene/navigate.yaml: its agent walks")
@@ -46,16 +49,19 @@ def main() -> int:
 
     from genworld.pipelines.navigate import FilmConfig, film_walk
     from genworld.pipelines.navigation_agents import baseline_agent, scene_agents
-    from genworld.pipelines.navigation_goals import open_ground
+    from genworld.pipelines.navigation_goals import goal_point, open_ground
 
     ground, goal = open_ground(args.scene, args.name), args.goal
     if args.walk is not None:
         if goal:
             raise ValueError(f"expected --goal or --walk, got both: {goal!r} and {args.walk}")
         goal = args.walk
+    at = None if args.at is None else goal_point(args.at)
+    if args.at is not None and at is None:
+        raise ValueError(f"expected --at as x,y in metres, such as --at=1.5,-2, got {args.at!r}")
     agent = baseline_agent(args.policy) if args.run is None else scene_agents(args.run, blind=False)[0]
     config = FilmConfig(args.size, args.fps)
-    filmed = film_walk(ground, agent, args.out, goal, args.seed, config, args.max_steps)
+    filmed = film_walk(ground, agent, args.out, goal, args.seed, config, args.max_steps, at)
     print(filmed)
     print(f"wrote {filmed.video} and {filmed.picture}")
     return 0

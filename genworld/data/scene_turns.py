@@ -157,6 +157,7 @@ class RoomTurns:
                     self._things(index),
                     told.about,
                     told.standing,
+                    told.counted,
                 )
         raise ValueError(f"{facts.floor.name}: nothing of {', '.join(self._kinds)} can be said about it")
 

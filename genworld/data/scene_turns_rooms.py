@@ -21,7 +21,7 @@ from genworld.data.scene_prompts import (
     where_prompt,
 )
 from genworld.ops.lifted import LiftedScene
-from genworld.types import About
+from genworld.types import About, Counted
 from genworld.world.rooms.furniture import COLOURS
 from genworld.world.rooms.language import MAKERS, Facts, Maker, Question
 from genworld.world.rooms.language.captions import CAPTION_STYLES, caption, describe
@@ -41,6 +41,7 @@ class Exchange(NamedTuple):
     history: tuple[str, ...] = ()
     about: tuple[About, ...] = ()
     standing: tuple[float, float, float] | None = None
+    counted: tuple[Counted, ...] = ()
 
 
 _COUNTED = MOST + 1
@@ -64,7 +65,8 @@ def exchange_of(question: Question, facts: Facts, scene: LiftedScene) -> Exchang
     things = () if question.template == "in a room" else question.things  # what it names tells the rest
     about = known_at(facts, prompt, things, counted=question.type == "count" or question.template == "more")
     about = (*about, *_telling(facts, question, prompt))
-    return Exchange(prompt, question.answer, about=about, standing=seen_from(standing))
+    counted = _counted(facts, question, prompt)
+    return Exchange(prompt, question.answer, about=about, standing=seen_from(standing), counted=counted)
 
 
 def _telling(facts: Facts, question: Question, prompt: str) -> tuple[About, ...]:
@@ -90,6 +92,20 @@ def _telling(facts: Facts, question: Question, prompt: str) -> tuple[About, ...]
         share = 1 / _COUNTED if question.type == "count" else _HOLDS / max(1, len(here))
         return tuple(About(i, named, share if i in here else 0.0, late=True) for i in alike)
     return ()
+
+
+def _counted(facts: Facts, question: Question, prompt: str) -> tuple[Counted, ...]:
+    """What a question counts, and by which words it is known: how many there are, whether any, or of which more."""
+    named = len(prompt.rstrip("?"))
+    if question.template == "more":
+        ends = [(match[0], match.end()) for match in re.finditer("|".join(COLOURS), prompt)]
+        return tuple(Counted(end, tuple(i for i in question.things if facts.things[i].colour == x)) for x, end in ends)
+    if question.type not in ("count", "existence"):
+        return ()
+    if question.template == "in a room":
+        return (Counted(named, question.things[question.type == "existence" :]),)  # the first is what tells the room
+    found = mentions(prompt)
+    return (Counted(found[0].noun if found else named, question.things),)
 
 
 def known_at(facts: Facts, prompt: str, things: Iterable[int], counted: bool = False) -> tuple[About, ...]:

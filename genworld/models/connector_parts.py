@@ -42,11 +42,12 @@ class ObjectSteps(NamedTuple):
 
     Attributes:
         things: logits of each point of the batch: does it belong to an object?
-        steps: what the queries say after each block.
+        steps: what the queries say after each block, for losses; () where these are not asked for.
+        last: what they say in the end (see `object_twins`).
         keep: which queries are real.
-        places: where the last boxes are: centre in metres from the scene's middle, centre in parts of the codec's box
-            from its middle, size in metres, and both corners in such parts. Nothing that is learned from them moves the
-            boxes.
+        places: where the boxes are in the end: centre in metres from the scene's middle, centre in parts of the codec's
+            box from its middle, size in metres, and both corners in such parts. Nothing that is learned from them moves
+            the boxes.
         bearings: where the middles of boxes are for who stands and looks somewhere, once that is told: metres ahead
             and to the left, both as parts of the distance, the distance, and 1; zeros where it is not told.
         rooms: how surely two objects are in one room, 0 to 1; see `object_rooms`.
@@ -54,6 +55,7 @@ class ObjectSteps(NamedTuple):
 
     things: Float[Tensor, "B P"]
     steps: tuple[SceneObjects, ...]
+    last: SceneObjects
     keep: Bool[Tensor, "B Q"]
     places: Float[Tensor, "B Q 15"]
     rooms: Float[Tensor, "B Q Q"]

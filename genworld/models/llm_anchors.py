@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from genworld.models.llm_counts import CountHead
 from genworld.models.object_relations import RELATIONS
 
 
@@ -24,17 +25,19 @@ class Lying:
         rows: the scene of each prompt.
         first: place of the first token of the scene in each prompt, padding on its left included.
         counts: tokens of each scene.
+        things: the tokens themselves, as they are wherever one stands.
     """
 
     pairs: Float[Tensor, "S Q Q F"]
     rows: Int[Tensor, " B"]
     first: Int[Tensor, " B"]
     counts: Int[Tensor, " S"]
+    things: Float[Tensor, "S Q D"]
 
     def after(self, length: int, rows: Int[Tensor, " b"]) -> Lying:
         """Some of the prompts, each with its scene at the end of `length` tokens, without padding."""
         mine = self.rows[rows]
-        return Lying(self.pairs, mine, length - self.counts[mine], self.counts)
+        return Lying(self.pairs, mine, length - self.counts[mine], self.counts, self.things)
 
 
 class Anchors:
@@ -53,12 +56,21 @@ class Anchors:
     Args:
         blocks: of a decoder of transformers with eager attention; each gets a linear layer `self_attn.relate`.
         width: of their states.
+        counting: whether the first block of the last third gets a `CountHead` too, as `count`.
+
+    Attributes:
+        counting: the same.
+        meant: what the count head made of every word and thing when the blocks were last run, as logits.
     """
 
-    def __init__(self, blocks: nn.ModuleList, width: int) -> None:
+    meant: Tensor | None
+
+    def __init__(self, blocks: nn.ModuleList, width: int, *, counting: bool = False) -> None:
         self._features = len(RELATIONS)
+        self.counting, self.meant = counting, None
         self._lying: Lying | None = None
         self._seen: Tensor | None = None
+        self._reading = torch.zeros(0, dtype=torch.bool)
         for number, block in enumerate(blocks):
             attention: Any = block.self_attn
             if number:
@@ -70,6 +82,10 @@ class Anchors:
                     _begin(attention.relate.bias.data.view(heads, self._features))
             attention.register_forward_pre_hook(self._before, with_kwargs=True)
             attention.register_forward_hook(self._after)
+        if counting:
+            last: Any = blocks[2 * len(blocks) // 3]
+            last.count = CountHead(width, self._features)
+            last.register_forward_pre_hook(self._counted)
 
     @contextmanager
     def among(self, lying: Lying | None) -> Iterator[None]:
@@ -78,7 +94,7 @@ class Anchors:
         try:
             yield
         finally:
-            self._lying = self._seen = None
+            self._lying = self._seen = self.meant = None
 
     def _before(self, attention: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         if attention.layer_idx == 0:
@@ -87,7 +103,7 @@ class Anchors:
             return None
         states, mask = kwargs["hidden_states"], kwargs["attention_mask"]
         gates = attention.relate(states).unflatten(-1, (-1, self._features))
-        moved = torch.einsum("blq,bqkf->blkf", self._seen, self._pairs(states).to(self._seen))
+        moved = self._moved(states)
         bias = torch.einsum("blhf,blkf->bhlk", gates, moved).to(mask)
         return args, {**kwargs, "attention_mask": mask + self._at_tokens(bias, mask.shape[-1])}
 
@@ -97,13 +113,26 @@ class Anchors:
         weights = output[1].mean(dim=1)
         length, keys = weights.shape[1:]
         tokens = self._tokens(len(weights))
-        reading = torch.arange(keys - length, keys, device=weights.device) >= tokens[:, :1] + self._counts(tokens)
-        seen = weights.gather(2, tokens.clamp(max=keys - 1)[:, None].expand(-1, length, -1)) * reading[..., None]
+        self._reading = torch.arange(keys - length, keys, device=weights.device) >= tokens[:, :1] + self._counts(tokens)
+        seen = weights.gather(2, tokens.clamp(max=keys - 1)[:, None].expand(-1, length, -1)) * self._reading[..., None]
         self._seen = seen if self._seen is None else torch.maximum(self._seen, seen)
 
-    def _pairs(self, like: Tensor) -> Tensor:
+    def _counted(self, block: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if self._lying is None:
+            return None
+        states, rows = args[0], _repeated(self._lying.rows, len(args[0]))
+        things = self._lying.things[rows]
+        real = torch.arange(things.shape[1], device=things.device) < self._lying.counts[rows][:, None]
+        assert self._seen is not None
+        told, self.meant = block.count(states, things, self._seen, self._moved(states), real)
+        return (states + told * self._reading[..., None], *args[1:])
+
+    def _moved(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Q F"]:
+        """How each token of the scene lies to what each word looked at."""
         assert self._lying is not None
-        return self._lying.pairs[_repeated(self._lying.rows, len(like))]
+        assert self._seen is not None
+        pairs = self._lying.pairs[_repeated(self._lying.rows, len(states))]
+        return torch.einsum("blq,bqkf->blkf", self._seen, pairs.to(self._seen))
 
     def _tokens(self, rows: int) -> Int[Tensor, "B Q"]:
         """Where the tokens of each row's scene are."""

@@ -104,10 +104,12 @@ class Answered(NamedTuple):
         logits: of every token of the answers.
         looks: for each glance, the attention that was paid, the mean over heads, by blocks: the first two thirds of
             them, the very first left out.
+        meant: for each word that was asked about, the logits that it means each thing; see `CountHead`.
     """
 
     logits: Float[Tensor, "B A V"]
     looks: Float[Tensor, "n K"]
+    meant: Float[Tensor, "m Q"]
 
 
 class LanguageModel(nn.Module):
@@ -239,12 +241,16 @@ class LanguageModel(nn.Module):
         logits = self.network(**given, attention_mask=mask, use_cache=False).logits
         return logits[:, -answers.shape[1] :]
 
-    def answer_looking(self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"]) -> Answered:
+    def answer_looking(
+        self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"], counted: Int[Tensor, "m 2"]
+    ) -> Answered:
         """`answer_logits` of inputs with a shared beginning, and how much of that was looked at.
 
         Args:
             inputs: see there.
             glances: what is to be told: row, token of its prompt after the shared beginning, token of the beginning.
+            counted: of which words it is to be told what they mean: row, token of its prompt after the beginning; none
+                where the model does not count.
 
         Raises:
             ValueError: this model does not tell.
@@ -253,6 +259,11 @@ class LanguageModel(nn.Module):
             f"{type(self).__name__} does not tell what it looks at, which the loss of evidence needs: set the weight "
             "of evidence to 0, or use a language model of kind own"
         )
+
+    @property
+    def counts(self) -> bool:
+        """Whether words are told how many things they mean, and `answer_looking` tells which."""
+        return False
 
     @torch.no_grad()
     def generate(self, inputs: LanguageInputs, config: GenerationConfig) -> list[list[int]]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class OwnLLMConfig:
         max_tokens: of a prompt with its scene, and of an answer.
         anchored: whether words look at things by how these lie to what they looked at before (see `Anchors`); needs a
             connector that finds objects.
+        counting: whether words are told how many things they mean (see `CountHead`); needs `anchored`.
     """
 
     kind: Literal["own"] = "own"
@@ -67,6 +68,7 @@ class OwnLLMConfig:
     locations: LocationStyle = "axis"
     max_tokens: int = 512
     anchored: bool = False
+    counting: bool = False
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.num_heads):
@@ -75,6 +77,15 @@ class OwnLLMConfig:
             raise ValueError(
                 f"vocabulary must be at least {len(_MARKS) + _NUM_BYTES} (all bytes and marks), got {self.vocabulary}"
             )
+        if self.counting and not self.anchored:
+            raise ValueError("counting judges things by how they lie, which needs anchored: true")
+
+
+class _Asked(NamedTuple):
+    """What is to be told beside the logits; see `LanguageModel.answer_looking`."""
+
+    glances: Int[Tensor, "n 3"]
+    counted: Int[Tensor, "m 2"]
 
 
 class OwnLLM(LanguageModel):
@@ -108,7 +119,9 @@ class OwnLLM(LanguageModel):
         )
         self.network = LlamaForCausalLM(settings)
         self._tokenizer: Tokenizer | None = None
-        self._anchors = Anchors(self.network.model.layers, config.width) if config.anchored else None
+        self._anchors = (
+            Anchors(self.network.model.layers, config.width, counting=config.counting) if config.anchored else None
+        )
         self._start(config)
         self._start_locations()
 
@@ -154,10 +167,17 @@ class OwnLLM(LanguageModel):
                 return super().answer_logits(inputs)
         return self._go_on(inputs, inputs.start, None).logits
 
-    def answer_looking(self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"]) -> Answered:
+    def answer_looking(
+        self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"], counted: Int[Tensor, "m 2"]
+    ) -> Answered:
         """See `LanguageModel`."""
         assert inputs.start is not None, "nothing is known to be shared"
-        return self._go_on(inputs, inputs.start, glances)
+        return self._go_on(inputs, inputs.start, _Asked(glances, counted))
+
+    @property
+    def counts(self) -> bool:
+        """See `LanguageModel`."""
+        return self._anchors is not None and self._anchors.counting
 
     @torch.no_grad()
     def generate(self, inputs: LanguageInputs, config: GenerationConfig) -> list[list[int]]:
@@ -169,29 +189,28 @@ class OwnLLM(LanguageModel):
         """While this holds, words look at things by how they lie, where the model was made for that."""
         return nullcontext() if self._anchors is None else self._anchors.among(lying)
 
-    def _go_on(self, inputs: LanguageInputs, start: SharedStart, glances: Int[Tensor, "n 3"] | None) -> Answered:
+    def _go_on(self, inputs: LanguageInputs, start: SharedStart, asked: _Asked | None) -> Answered:
         """Read shared beginnings, then, from each, the rest of its prompts and answers, those of a length together."""
         prompt, keep = inputs.prompt, inputs.keep
         before = prompt.shape[1] - keep.sum(dim=1)  # padding of each prompt, on its left
         shared = _rows(prompt[start.first], before[start.first], start.length)
         read = self.network(inputs_embeds=shared, use_cache=True, logits_to_keep=1).past_key_values
         lengths = keep.sum(dim=1) - start.length + inputs.answers_keep.sum(dim=1) - 1
-        groups = _alike(lengths.tolist())
-        logits, looks, glanced = [], [], []
-        for group in groups:
-            rows, mine = torch.tensor(group, device=prompt.device), None
-            if glances is not None:
-                which, row = (glances[:, :1] == rows).nonzero().unbind(dim=1)
-                mine = torch.cat([row[:, None], glances[which, 1:]], dim=1)
-                glanced.append(which)
+        groups = [torch.tensor(group, device=prompt.device) for group in _alike(lengths.tolist())]
+        found = []
+        for rows in groups:
+            mine = None if asked is None else _Asked(*(_renumbered(x, _which(x, rows), rows) for x in asked))
             part = self._finish(_part(inputs, start, rows), read, mine)
-            logits.append(F.pad(part.logits, (0, 0, 0, inputs.answers.shape[1] - part.logits.shape[1])))
-            looks.append(part.looks)
-        order = torch.tensor([row for group in groups for row in group], device=prompt.device).argsort()
-        told = torch.cat(looks)[torch.cat(glanced).argsort()] if glanced else torch.cat(looks)
-        return Answered(torch.cat(logits)[order], told)
+            wide = F.pad(part.logits, (0, 0, 0, inputs.answers.shape[1] - part.logits.shape[1]))
+            found.append(part._replace(logits=wide))
+        logits, looks, meant = (torch.cat(parts) for parts in zip(*found, strict=True))
+        logits = logits[torch.cat(groups).argsort()]
+        if asked is None:
+            return Answered(logits, looks, meant)
+        glanced, counted = (torch.cat([_which(x, rows) for rows in groups]).argsort() for x in asked)
+        return Answered(logits, looks[glanced], meant[counted])
 
-    def _finish(self, inputs: LanguageInputs, read: Any, glances: Int[Tensor, "n 3"] | None) -> Answered:
+    def _finish(self, inputs: LanguageInputs, read: Any, asked: _Asked | None) -> Answered:
         """The rest of prompts and answers, padded on the right, after beginnings that have been read."""
         prompt, keep, answers, answers_keep = inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep
         start = inputs.start
@@ -211,16 +230,20 @@ class OwnLLM(LanguageModel):
                 position_ids=(start.length + torch.arange(longest, device=prompt.device)).expand(len(rest), -1),
                 past_key_values=_repeated(read, start.rows),
                 use_cache=True,
-                output_attentions=glances is not None,
+                output_attentions=asked is not None,
             )
+            meant = None if self._anchors is None else self._anchors.meant
         hidden, ends = out.last_hidden_state, (own[:, None] - 1 + places).clamp(max=longest - 1)
         logits = self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
-        if glances is None:
-            return Answered(logits, logits.new_zeros(0, 1))
-        rows, words, seen = glances.unbind(dim=1)
+        none = logits.new_zeros(0, 1)
+        if asked is None:
+            return Answered(logits, none, none)
+        rows, words, seen = asked.glances.unbind(dim=1)
         blocks = out.attentions[1 : max(2, 2 * len(out.attentions) // 3)]
         looks = [block[rows, :, words, seen].float().mean(dim=1) for block in blocks]
-        return Answered(logits, torch.stack(looks, dim=1))
+        return Answered(
+            logits, torch.stack(looks, dim=1), none if meant is None else meant[*asked.counted.unbind(dim=1)]
+        )
 
     def fit(self, corpus: Iterable[str]) -> None:
         """Learn the words. Depends on the texts, not on their order.
@@ -284,6 +307,17 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
             room = int(_LONGER * lengths[row]) + _MORE
         groups[-1].append(row)
     return groups
+
+
+def _which(asked: Int[Tensor, "n k"], rows: Int[Tensor, " b"]) -> Int[Tensor, " m"]:
+    """Of what is asked about rows, in its first column, that which is about some of them."""
+    return torch.isin(asked[:, 0], rows).nonzero()[:, 0]
+
+
+def _renumbered(asked: Int[Tensor, "n k"], which: Int[Tensor, " m"], rows: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
+    """The same with places among these rows."""
+    mine = asked[which]
+    return torch.cat([(mine[:, :1] == rows).int().argmax(dim=1, keepdim=True), mine[:, 1:]], dim=1)
 
 
 def _part(inputs: LanguageInputs, start: SharedStart, rows: Int[Tensor, " b"]) -> LanguageInputs:

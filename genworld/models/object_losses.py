@@ -115,12 +115,12 @@ def _scene_losses(
 def match_objects(
     objects: ObjectSteps, known: Sequence[KnownObjects], table: Float[Tensor, "V D"]
 ) -> tuple[Int[Tensor, " N"], ...]:
-    """For each scene, the query that is matched with each of its objects at the last step; -1 for none.
+    """For each scene, the query that is matched with each of its objects in the end; -1 for none.
 
     See `object_losses`, which tells it too where it is computed.
     """
     known, table = _spoken(known, table)
-    last, found = objects.steps[-1], []
+    last, found = objects.last, []
     for number, scene in enumerate(known):
         with without_autocast(last.lower):
             said = SceneObjects(*(x[number][objects.keep[number]].float() for x in last))

@@ -77,7 +77,7 @@ def view_from(tokens: SceneTokens, views: Sequence[tuple[int, tuple[float, float
     x, keep, objects = tokens.x[rows], tokens.keep[rows], tokens.objects
     if objects is None:
         return SceneTokens(x, keep)
-    last, places = SceneObjects(*(part[rows] for part in objects.steps[-1])), objects.places[rows]
+    last, places = SceneObjects(*(part[rows] for part in objects.last)), objects.places[rows]
     with without_autocast(places):
         middles = (last.lower + last.upper).detach()[..., :2] / 2
         told = places.new_tensor([[*(standing or (0.0, 0.0, 0.0)), standing is not None] for _, standing in views])
@@ -89,7 +89,7 @@ def view_from(tokens: SceneTokens, views: Sequence[tuple[int, tuple[float, float
         bearings = torch.stack([ahead, left, ahead / near, left / near, far, torch.ones_like(far)], dim=-1)
         bearings = bearings * told[:, None, 3:]
     things, own, rooms = objects.things[rows], objects.keep[rows], objects.rooms[rows]
-    return SceneTokens(x, keep, ObjectSteps(things, (last,), own, places, rooms, bearings))
+    return SceneTokens(x, keep, ObjectSteps(things, (), last, own, places, rooms, bearings))
 
 
 def places_of(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 15"]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
 from genworld.models.object_places import places_of
 from genworld.models.object_rooms import rooms_of
+from genworld.models.object_twins import without_twins
 from genworld.models.point_batch import PointBatch
 from genworld.nn.mlp import MLP
 from genworld.ops.precision import without_autocast
@@ -105,11 +106,11 @@ class ObjectQueries(Part):
         for block in self.blocks:
             x = block(x, seen, keep)
             steps.append(self._objects(self.norm(x), at))
-        objects = steps[-1]
+        objects = without_twins(steps[-1], keep)
         places = places_of(objects, batch, self.config.cells)
         rooms = rooms_of(batch, things < 0, objects.lower, objects.upper, keep & (objects.sure > 0))
         words = torch.sigmoid(objects.sure)[..., None] * objects.words
-        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), keep, places, rooms))
+        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), objects, keep, places, rooms))
 
     def _objects(self, x: Float[Tensor, "B Q D"], at: Float[Tensor, "B Q 3"]) -> SceneObjects:
         with without_autocast(x):
@@ -134,11 +135,12 @@ class QueryBlock(nn.Module):
         self, x: Float[Tensor, "B Q D"], seen: Float[Tensor, "B Q K D"], keep: Tensor
     ) -> Float[Tensor, "B Q D"]:
         """One round."""
-        q = rearrange(self.ask(self.norm_near(x)), "b q (h d) -> b q h 1 d", h=self.heads)
-        k, v = rearrange(self.answer(seen), "b q k (two h d) -> two b q h k d", two=2, h=self.heads)
-        x = x + self.out(rearrange(_attend(q, k, v), "b q h 1 d -> b q (h d)"))
+        q = rearrange(self.ask(self.norm_near(x)), "b q (h d) -> b q h d", h=self.heads)
+        k, v = rearrange(self.answer(seen), "b q k (two h d) -> two b q k h d", two=2, h=self.heads)
+        x = x + self.out(rearrange(_attend_own(q, k, v), "b q h d -> b q (h d)"))
         q, k, v = rearrange(self.qkv(self.norm_others(x)), "b q (three h d) -> three b h q d", three=3, h=self.heads)
-        x = x + self.mix(rearrange(_attend(q, k, v, keep[:, None, None]), "b h q d -> b q (h d)"))
+        others = F.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None])
+        x = x + self.mix(rearrange(others, "b h q d -> b q (h d)"))
         return x + self.mlp(self.norm(x))
 
 
@@ -201,5 +203,9 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     return x[rows, index]
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+def _attend_own(
+    q: Float[Tensor, "B Q H D"], k: Float[Tensor, "B Q K H D"], v: Float[Tensor, "B Q K H D"]
+) -> Float[Tensor, "B Q H D"]:
+    """Attention of each query to keys of its own: the fused kernel copies them, which takes longer than all of this."""
+    logits = torch.einsum("bqhd,bqkhd->bqhk", q * q.shape[-1] ** -0.5, k)
+    return torch.einsum("bqhk,bqkhd->bqhd", logits.softmax(dim=-1).to(v.dtype), v)

@@ -78,7 +78,7 @@ class Relations(Part):
 
     def shares(self, objects: ObjectSteps) -> Float[Tensor, "B H Q Q"]:
         """How much of each object each head takes for each; with what it leaves, they are 1."""
-        last = objects.steps[-1]
+        last = objects.last
         logits = relations_of(objects) @ self.logits.T + F.logsigmoid(last.sure)[:, None, :, None]
         logits = logits.masked_fill(~objects.keep[:, None, :, None], -torch.inf)
         nothing = torch.zeros_like(logits[:, :, :1])
@@ -88,7 +88,7 @@ class Relations(Part):
 @torch.no_grad()
 def relations_of(objects: ObjectSteps) -> Float[Tensor, "B Q Q F"]:
     """How the box of each object (second axis) lies to that of each (third axis); 0 where a relation holds fully."""
-    lower, upper = objects.steps[-1].lower.float(), objects.steps[-1].upper.float()
+    lower, upper = objects.last.lower.float(), objects.last.upper.float()
     gaps = torch.maximum(lower[:, :, None] - upper[:, None], lower[:, None] - upper[:, :, None]).clamp(min=0)
     beside = gaps[..., :2].norm(dim=-1)
     rise = (lower[:, :, None, 2] - upper[:, None, :, 2]).abs()  # from the top of the other to the bottom of the one

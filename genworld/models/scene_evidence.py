@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -95,10 +96,61 @@ def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) 
     """
     if sum(thing.share > 0 for thing in turn.about) > _MOST:
         return []
-    before = length - len(llm.encode(llm.layout.assistant, marks=True)) - len(llm.encode(turn.prompt))
     found = list[Look]()
     for (end, share, late), some in groupby(turn.about, lambda x: (x.known_at, x.share, x.late)):
-        word, things = before - 1 + len(llm.encode(turn.prompt[:end])), [(x.thing, x.share) for x in some]
+        word, things = _word(llm, turn, length, end), [(x.thing, x.share) for x in some]
         found += [Look(word, each, late) for each in ([things] if share < 1 else [[thing] for thing in things])]
     boxed = [at for at, token in enumerate(answer) if 0 <= token - llm.first_location < llm.num_locations]
     return found + [Look(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in boxed]
+
+
+class Meant(NamedTuple):
+    """What words mean that are told how many.
+
+    Attributes:
+        at: row, token of its prompt after what prompts share; see `answer_looking`.
+        things: which of the scene's tokens each means.
+    """
+
+    at: Int[Tensor, "m 2"]
+    things: Bool[Tensor, "m Q"]
+
+    def lost(self, logits: Float[Tensor, "m Q"]) -> Float[Tensor, " m"]:
+        """Of each word, the sum over things of the cross-entropy of whether it means them."""
+        if not len(self.at):
+            return logits.new_zeros(0)
+        with without_autocast(logits):
+            real, wanted = logits.isfinite(), self.things.to(logits)
+            each = F.binary_cross_entropy_with_logits(logits.float().masked_fill(~real, 0.0), wanted, reduction="none")
+            return (each * real).sum(dim=1)
+
+
+def meaning(llm: LanguageModel, turns: Sequence[tuple[int, Turn, int, Int[Tensor, " N"]]], tokens: int) -> Meant:
+    """What the words of turns mean whose things are counted; nothing where the language model does not count.
+
+    Args:
+        llm: counts tokens.
+        turns: with their row, the tokens of the prompt that are counted from 0 (see `looking`), and the tokens of the
+            things of their scenes, -1 for none.
+        tokens: of a scene.
+    """
+    said = (
+        [
+            (row, turn, _word(llm, turn, length, x.known_at), found[list(x.things)])
+            for row, turn, length, found in turns
+            for x in turn.counted
+        ]
+        if llm.counts
+        else []
+    )
+    things = torch.zeros(len(said), tokens + 1, dtype=torch.bool)
+    for number, (_, _, _, found) in enumerate(said):
+        things[number, found] = True  # what has no token is the last, which is cut off
+    at = torch.tensor([(row, word) for row, _, word, _ in said], dtype=torch.long).view(-1, 2)
+    return Meant(at, things[:, :-1])
+
+
+def _word(llm: LanguageModel, turn: Turn, length: int, end: int) -> int:
+    """The token of a turn's prompt with which so many of its characters have been read."""
+    before = length - len(llm.encode(llm.layout.assistant, marks=True)) - len(llm.encode(turn.prompt))
+    return before - 1 + len(llm.encode(turn.prompt[:end]))

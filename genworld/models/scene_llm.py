@@ -19,7 +19,7 @@ from genworld.models.object_losses import KnownObjects, ObjectLosses, match_obje
 from genworld.models.object_places import view_from
 from genworld.models.object_relations import relations_of
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Glances, looking
+from genworld.models.scene_evidence import Glances, looking, meaning
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
 from genworld.types import PointSet, Turn
@@ -149,7 +149,7 @@ class SceneLLM(nn.Module):
             return None
         real = objects.keep
         pairs = relations_of(objects) * (real[:, :, None] & real[:, None])[..., None]
-        return Lying(pairs, scenes.rows, (ids == PLACEHOLDER).int().argmax(dim=1), real.sum(dim=1))
+        return Lying(pairs, scenes.rows, (ids == PLACEHOLDER).int().argmax(dim=1), real.sum(dim=1), scenes.settled.x)
 
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
         """The scenes of turns; those that share the tensors of a scene, and the place they ask from, share the work."""
@@ -221,8 +221,10 @@ class SceneLLM(nn.Module):
         """The same of inputs with answers."""
         return self._losses(self.logits(inputs), inputs)
 
-    def evidence_losses(self, inputs: SceneInputs, turns: Sequence[Turn]) -> tuple[TurnLosses, Float[Tensor, " G"]]:
-        """Losses of answers, and how little the tokens of what turns are about were looked at.
+    def evidence_losses(
+        self, inputs: SceneInputs, turns: Sequence[Turn]
+    ) -> tuple[TurnLosses, Float[Tensor, " G"], Float[Tensor, " M"]]:
+        """Losses of answers, how little the tokens of what turns are about were looked at, and how badly counted.
 
         The second is, for every thing that a turn is about, minus the logarithm of the attention that the word of the
         prompt by which it is known ("chair" of "what colour is the small chair?") pays to its token; and where the
@@ -232,6 +234,9 @@ class SceneLLM(nn.Module):
         attention") for questions with known evidence; without it, a small language model takes many times as long until
         it looks anything up. (It has to be told which word looks: asked that any look, words and heads share the things
         out among them, without reading the question.)
+
+        The third is, for every word whose things are counted, how unlikely its `CountHead` holds it that it means
+        just these; empty where the language model has none.
 
         Args:
             inputs: of the turns.
@@ -252,14 +257,17 @@ class SceneLLM(nn.Module):
         queries = match_objects(objects, known, self.llm.table)
         first = start.length - inputs.scenes.tokens.x.shape[1]
         tokens = [torch.where(found < 0, found, found + first).tolist() for found in queries]
+        rows, device = inputs.scenes.rows.tolist(), inputs.prompt.device
+        lengths = [len(self._prompt_ids(turn)) - start.length for turn in turns]
         glances = Glances.of(
             (row, look.at(tokens[scene]))
-            for row, (turn, scene) in enumerate(zip(turns, inputs.scenes.rows.tolist(), strict=True))
-            for look in looking(self.llm, turn, len(self._prompt_ids(turn)) - start.length, self._answer_ids(turn))
+            for row, (turn, scene, length) in enumerate(zip(turns, rows, lengths, strict=True))
+            for look in looking(self.llm, turn, length, self._answer_ids(turn))
         )
-        answered = self.llm.answer_looking(inputs, glances.at.to(inputs.prompt.device))
-        unseen = glances.unseen(answered.looks)
-        return self._losses(answered.logits, inputs), unseen
+        of_turns = zip(range(len(turns)), turns, lengths, [queries[scene].cpu() for scene in rows], strict=True)
+        meant = meaning(self.llm, list(of_turns), objects.keep.shape[1])
+        answered = self.llm.answer_looking(inputs, glances.at.to(device), meant.at.to(device))
+        return self._losses(answered.logits, inputs), glances.unseen(answered.looks), meant.lost(answered.meant)
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep
@@ -322,7 +330,7 @@ class SceneLLM(nn.Module):
         settled = self.connector.settle(self.connector.stack([points]))
         if settled.objects is None:
             return []
-        last = settled.objects.steps[-1]
+        last = settled.objects.last
         sure = settled.objects.keep[0] & (last.sure[0] > 0)
         return list(torch.stack([last.lower[0, sure], last.upper[0, sure]], dim=1).cpu())
 

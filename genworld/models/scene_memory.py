@@ -25,7 +25,8 @@ class SceneMemory:
     """Gives the settled tokens of scenes (see `Connector.settle`), and remembers them.
 
     Every scene is seen alone, in float32 and without dropout: what it becomes does not depend on when it came first. Of
-    its objects, the last step is kept. Weights that are changed in place, such as by loading others, are noticed.
+    its objects, what is for losses alone is not kept. Weights that are changed in place, such as by loading others, are
+    noticed.
 
     Args:
         connector: whose settling parts will stay as they are.
@@ -59,8 +60,8 @@ class SceneMemory:
         connector.train(training)
         objects = seen.objects
         if objects is not None:
-            last = SceneObjects(*(x[0] for x in objects.steps[-1]))
-            objects = ObjectSteps(objects.things[0], (last,), objects.keep[0], objects.places[0], objects.rooms[0])
+            last = SceneObjects(*(x[0] for x in objects.last))
+            objects = ObjectSteps(objects.things[0], (), last, objects.keep[0], objects.places[0], objects.rooms[0])
         return SceneTokens(seen.x[0], seen.keep[0], objects)
 
 
@@ -68,10 +69,10 @@ def _together(scenes: Sequence[SceneTokens]) -> SceneTokens:
     known = [scene.objects for scene in scenes if scene.objects is not None]
     objects = None
     if known:
-        steps = [one.steps[-1] for one in known]
-        last = SceneObjects(*(_padded(list(x)) for x in zip(*steps, strict=True)))
+        lasts = [one.last for one in known]
+        last = SceneObjects(*(_padded(list(x)) for x in zip(*lasts, strict=True)))
         things, keep, places = (_padded([getattr(one, name) for one in known]) for name in ("things", "keep", "places"))
-        objects = ObjectSteps(things, (last,), keep, places, _squares([one.rooms for one in known]))
+        objects = ObjectSteps(things, (), last, keep, places, _squares([one.rooms for one in known]))
     return SceneTokens(_padded([scene.x for scene in scenes]), _padded([scene.keep for scene in scenes]), objects)
 
 

@@ -92,6 +92,7 @@ def film_walk(
     seed: int = 0,
     config: FilmConfig | None = None,
     max_steps: int = 500,
+    at: tuple[float, float] | None = None,
 ) -> Filmed:
     """Let an agent walk to a goal, and write the film and, beside it as .png, a picture of the route.
 
@@ -103,6 +104,7 @@ def film_walk(
         seed: of the start.
         config: how the walk is shown.
         max_steps: the walk is cut after so many actions.
+        at: see `goal_episode`.
 
     Raises:
         ValueError: the goal is none (see `goal_episode`), nobody can stand there, or `out` is no video.
@@ -111,7 +113,7 @@ def film_walk(
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out}: expected a video, {' or '.join(SUFFIXES)}; the picture of the route is put beside it")
     place = place_of_floor(ground) if isinstance(ground, Floor) else place_of_scene(ground)
-    episode = goal_episode(ground, place, goal, seed)
+    episode = goal_episode(ground, place, goal, seed, at)
     told: Literal["point", "object", "instruction"] = "instruction"
     if not isinstance(goal, int):
         told = "point" if episode.category is None else "object"

@@ -14,12 +14,14 @@ from genworld.world.navigation.place import Place, point_goal
 from genworld.world.navigation.route_facts import Surroundings
 from genworld.world.navigation.routes import RouteConfig, route_episodes, thing_goal
 from genworld.world.rooms import Floor, sample_floor
+from genworld.world.rooms.furniture import KINDS
 from genworld.world.rooms.language.facts import Facts
 from genworld.world.rooms.language.mentions import Mention, mentions
 from genworld.world.rooms.language.referring import fits, phrases
 
 _POINT = re.compile(r"\s*([-+]?\d*\.?\d+)\s*,\s*([-+]?\d*\.?\d+)\s*")
 _LISTED = 16  # things named in an error
+_REACH = 1.0  # metres from where a thing of a scan is to be approached that are near enough; of things of floors too
 
 
 def open_ground(name: str, which: str | None = None) -> Floor | Scene:
@@ -44,7 +46,9 @@ def goal_point(goal: str) -> tuple[float, float] | None:
     return None if match is None else (float(match[1]), float(match[2]))
 
 
-def goal_episode(ground: Floor | Scene, place: Place, goal: str | int = "", seed: int = 0) -> Episode:
+def goal_episode(
+    ground: Floor | Scene, place: Place, goal: str | int = "", seed: int = 0, at: tuple[float, float] | None = None
+) -> Episode:
     """An episode to a goal from a random start, or a walk that an instruction describes.
 
     Args:
@@ -53,21 +57,29 @@ def goal_episode(ground: Floor | Scene, place: Place, goal: str | int = "", seed
         goal: words that name one thing of a floor; x,y in metres; "" for a random point; the number of a described
             walk.
         seed: of the start, and of a random goal.
+        at: x and y of free ground beside the thing that words name, where nobody knows where that is: in scans. Walks
+            are measured by it, and the oracle takes it; no other agent is told.
 
     Raises:
-        ValueError: the goal names nothing or several things, is in words where things have no names, or cannot be
-            reached.
+        ValueError: the goal names nothing or several things, is in words where things have no names and no place is
+            given, or cannot be reached.
     """
+    words = isinstance(goal, str) and goal.strip() and goal_point(goal) is None
+    if at is not None and not (words and isinstance(ground, Scene)):
+        raise ValueError("a place beside a thing is given with a goal in words, in a scan: leave `at` out elsewhere")
     if isinstance(goal, int):
         return _described(ground, place, goal, seed)
     point = goal_point(goal)
     if point is not None or not goal.strip():
         return point_goal(place, seed, goal=point)
     if isinstance(ground, Scene):
-        raise ValueError(
-            f"goal {goal!r}: things of the scan {ground.name} have no names to go by: give a point as x,y in metres "
-            "(--goal=1.5,-2), or no goal for a random one"
-        )
+        if at is None:
+            raise ValueError(
+                f"goal {goal!r}: things of the scan {ground.name} have no names to go by: say on which free ground "
+                "beside it one should end, as x,y in metres (--at=1.5,-2); or give that alone as the goal, or none"
+            )
+        episode = point_goal(place, seed, radius=_REACH, goal=at)
+        return replace(episode, instruction=goal, category=_mentioned(goal, ground.name).phrase.removeprefix("the "))
     around = Surroundings(ground, place)
     episode = thing_goal(around, thing_named(around.facts, goal), goal, seed)
     return replace(episode, category=_named(around.facts, goal).phrase.removeprefix("the "))
@@ -83,12 +95,16 @@ def _described(ground: Floor | Scene, place: Place, number: int, seed: int) -> E
 
 
 def _named(facts: Facts, goal: str) -> Mention:
+    return _mentioned(goal, facts.floor.name, _names(facts, range(len(facts.things))))
+
+
+def _mentioned(goal: str, name: str, there: str = ", ".join(KINDS)) -> Mention:
+    """The one thing that a goal names; an error tells what there is, or else which kinds are known."""
     every = mentions(goal)
     anchors = {str(mention.meant.anchor) for mention in every if mention.meant.anchor}
     named = [mention for mention in every if mention.phrase not in anchors]
-    floor, there = facts.floor.name, range(len(facts.things))
     if not named:
-        raise ValueError(f"goal {goal!r} names no thing that floors have; on {floor} there are {_names(facts, there)}")
+        raise ValueError(f"goal {goal!r} names no thing that floors have; on {name} there are {there}")
     if len(named) > 1:
         said = ", ".join(mention.phrase for mention in named)
         raise ValueError(f"goal {goal!r} names several things ({said}): name the one to go to")

@@ -140,9 +140,10 @@ class Converse(ExampleTask[Turn]):
             objects = self._objects(self.model.object_losses(inputs.scenes), logs, units)
             loss = loss + config.objects * objects[inputs.scenes.rows].sum()
         if config.evidence:
-            found, unseen = self.model.evidence_losses(inputs, pack.samples)
-            loss = loss + config.evidence * unseen.sum()
-            logs["loss/evidence"], units["loss/evidence"] = unseen.detach().sum(), len(unseen)
+            found, unseen, miscounted = self.model.evidence_losses(inputs, pack.samples)
+            loss = loss + config.evidence * (unseen.sum() + miscounted.sum())
+            for name, lost in (("evidence", unseen), ("counts", miscounted)):
+                logs[f"loss/{name}"], units[f"loss/{name}"] = lost.detach().sum(), len(lost)
         else:
             found = self.model.answer_losses(inputs)
         for kind in sorted({turn.kind for turn in pack}):

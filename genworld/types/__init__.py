@@ -13,7 +13,7 @@ from genworld.types.clips import (
     Sample,
     TokenGrid,
 )
-from genworld.types.scenes import About, PointSet, Scene, SceneBox, SceneSource, Skipped, Turn, View
+from genworld.types.scenes import About, Counted, PointSet, Scene, SceneBox, SceneSource, Skipped, Turn, View
 
 __all__ = [
     "About",
@@ -22,6 +22,7 @@ __all__ = [
     "ClipInfo",
     "ClipShape",
     "ClipSource",
+    "Counted",
     "Example",
     "ExampleT",
     "Pack",

@@ -169,6 +169,18 @@ class About(NamedTuple):
     late: bool = False
 
 
+class Counted(NamedTuple):
+    """Things whose number matters to a turn.
+
+    Attributes:
+        known_at: how many characters of the prompt have to be read until it can be known which things are meant.
+        things: their numbers among the things of the turn; there may be none.
+    """
+
+    known_at: int
+    things: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Turn:
     """One exchange about one scene: what a model is trained on, and what it is asked.
@@ -188,6 +200,7 @@ class Turn:
             for teaching too.
         standing: where who asks stands and looks, where that is told: x and y in metres, scene axes, and radians from
             +x towards +y.
+        counted: what has to be counted for the answer, where that is known; for teaching too.
     """
 
     position: int
@@ -201,6 +214,7 @@ class Turn:
     things: tuple[SceneBox, ...] = ()
     about: tuple[About, ...] = ()
     standing: tuple[float, float, float] | None = None
+    counted: tuple[Counted, ...] = ()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Turn:
         """A copy with `change` applied to every tensor of the scene."""

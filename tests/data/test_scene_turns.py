@@ -90,6 +90,31 @@ def test_boxes_of_answers_are_the_boxes_of_things(folder: Path) -> None:
             assert float(box_iou(box[None], corners_of(exam.boxes[turn.id])[None])) > 0.6
 
 
+def test_what_is_counted_tells_the_answer(folder: Path) -> None:
+    counted = {"existence": 1.0, "count": 2.0, "comparison/more_of_which": 1.0, "colour": 0.5}
+    source, seen = room_turns(folder, weights=counted), Counter[str]()
+    for position in range(300):
+        turn = source.read(position % 2, position)
+        read, numbers = [turn.prompt[: x.known_at] for x in turn.counted], [len(x.things) for x in turn.counted]
+        last = [text.rpartition(" ")[2] for text in read]
+        if turn.kind == "comparison":
+            assert last == [turn.prompt.split()[3], turn.prompt.split()[6]]
+            assert turn.answer == ("yes" if numbers[0] > numbers[1] else "no")
+        elif turn.kind == "colour":
+            assert not turn.counted
+        else:
+            (number,) = numbers
+            assert turn.answer == (str(number) if turn.kind == "count" else "yes" if number else "no")
+            if "in the room with" in turn.prompt:
+                assert read == [turn.prompt[:-1]]
+                seen["room"] += 1
+            else:
+                thing = turn.things[turn.counted[0].things[0]].label.split() if number else [last[0]]
+                assert any(last[0].startswith(word[:4]) for word in thing)
+        seen[turn.kind] += 1
+    assert min(seen.values()) > 10
+
+
 def test_situations_are_told_in_words_and_tokens(folder: Path) -> None:
     source = room_turns(folder, weights={"situated": 1.0})
     turn = source.read(0, 3)

@@ -20,16 +20,15 @@ PARTS = (NormConfig(), ObjectQueriesConfig(width=16, depth=1, num_heads=2, num_q
 SHORT = GenerationConfig(max_tokens=6)
 
 
-def make_model(anchored: bool, gates: float = 0.0) -> SceneLLM:
+def make_model(anchored: bool, gates: float = 0.0, *, counting: bool = False) -> SceneLLM:
     torch.manual_seed(0)
-    model = SceneLLM(
-        SceneLLMConfig(connector=ConnectorConfig(parts=PARTS), llm=replace(OWN, anchored=anchored, depth=3)), FEATURES
-    ).eval()
+    llm = replace(OWN, anchored=anchored, counting=counting, depth=3)
+    model = SceneLLM(SceneLLMConfig(connector=ConnectorConfig(parts=PARTS), llm=llm), FEATURES).eval()
     model.fit_tokenizer(["what is the red chair next to? a lamp sofa where box"])
     assert isinstance(model.connector, Connector)
     torch.manual_seed(1)
     for name, x in model.llm.named_parameters():
-        if "relate" in name:
+        if "relate" in name or ".count." in name:
             torch.nn.init.normal_(x, std=gates)  # of 0: none
     return model
 
@@ -57,8 +56,10 @@ def test_it_begins_with_two_relations_and_is_nothing_without_gates() -> None:
 
 
 @torch.no_grad()
-def test_who_shares_a_batch_or_a_beginning_makes_no_difference() -> None:
-    model, plain = make_model(anchored=True, gates=0.5), make_model(anchored=True)
+@pytest.mark.parametrize("counting", [False, True])
+def test_who_shares_a_batch_or_a_beginning_makes_no_difference(counting: bool) -> None:
+    model = make_model(anchored=True, gates=0.5, counting=counting)
+    plain = make_model(anchored=True, gates=0.5 * counting)
     asked = turns()
     alone = torch.cat([model.loss([turn]).sums for turn in asked])
     assert not torch.allclose(alone, plain.loss(asked).sums, atol=1e-3)
@@ -71,8 +72,9 @@ def test_who_shares_a_batch_or_a_beginning_makes_no_difference() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [1, 2])
-def test_generation_follows_the_logits_of_the_loss(beams: int) -> None:
-    model = make_model(anchored=True, gates=0.5)
+@pytest.mark.parametrize("counting", [False, True])
+def test_generation_follows_the_logits_of_the_loss(beams: int, counting: bool) -> None:
+    model = make_model(anchored=True, gates=0.5, counting=counting)
     inputs = model.inputs(turns()[:1], with_answers=False)
     (ids,) = model.llm.generate(inputs, replace(SHORT, num_beams=beams))
     if beams == 1:
@@ -105,6 +107,6 @@ def test_what_is_looked_at_next_lies_near_what_was_looked_at() -> None:
     glances = torch.stack([torch.zeros(3).long(), words, torch.full((3,), first + 3)], dim=1)
     looks = {}
     for name, table in (("near", torch.zeros_like(pairs)), ("far", pairs)):
-        lying = Lying(table, inputs.lying.rows, inputs.lying.first, inputs.lying.counts)
-        looks[name] = llm.answer_looking(replace(inputs, lying=lying), glances).looks
+        lying = Lying(table, inputs.lying.rows, inputs.lying.first, inputs.lying.counts, inputs.lying.things)
+        looks[name] = llm.answer_looking(replace(inputs, lying=lying), glances, glances[:0, :2]).looks
     assert (looks["far"] < 0.5 * looks["near"]).all()

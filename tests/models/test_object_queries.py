@@ -18,17 +18,18 @@ from genworld.models.connectors import (
     ObjectQueriesConfig,
     PlacesConfig,
 )
+from genworld.models.llm import build_llm
 from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Glances, Look, looking
+from genworld.models.scene_evidence import Glances, Look, looking, meaning
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.ops.boxes import intersection_over_union
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.scene_codec import SceneCodec
 from genworld.tasks.converse import Converse, ConverseConfig
-from genworld.types import About, Pack, PointSet, SceneBox, Turn
+from genworld.types import About, Counted, Pack, PointSet, SceneBox, Turn
 from tests.models.scene_llm_cases import FEATURES, OWN, make_points, make_turns
 
 PART = ObjectQueriesConfig(width=16, depth=2, num_heads=2, num_queries=6, neighbours=8)
@@ -126,7 +127,9 @@ def losses_of(said: SceneObjects, known: KnownObjects, table: torch.Tensor):
     batch = PointBatch.stack([points])
     things = torch.where(belong(points.points, known), 20.0, -20.0)[None]
     return object_losses(
-        ObjectSteps(things, (said,), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 15), torch.zeros(1, 4, 4)),
+        ObjectSteps(
+            things, (said,), said, torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 15), torch.zeros(1, 4, 4)
+        ),
         batch,
         [known],
         table,
@@ -235,8 +238,54 @@ def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
     assert out.units["loss/evidence"] == 4
     assert seen[-1] < seen[0] / 2
     inputs = task.model.inputs(turns, with_answers=True)
-    losses, _ = task.model.evidence_losses(inputs, turns)
+    losses, _, _ = task.model.evidence_losses(inputs, turns)
     torch.testing.assert_close(losses.sums, task.model.loss(turns).sums)
+
+
+def test_words_learn_which_things_they_count() -> None:
+    torch.manual_seed(0)
+    llm = replace(OWN, depth=3, anchored=True, counting=True)
+    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig())), llm=llm)
+    task = Converse(ConverseConfig(model=config, answers=1, objects=1, evidence=0.5), SceneLLM(config, FEATURES))
+    task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1", "2"])
+    asked = "How many chairs are there?"
+    turns = [
+        replace(turn, counted=(Counted(asked.index(" are"), things),), answer=str(len(things)))
+        for turn, things in zip(furnished_turns(4), ((0,), (0, 1), (), (2,)), strict=True)
+    ]
+    turns.append(replace(turns[0], position=4, id="q4", counted=()))
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    lost = []
+    for _ in range(60):
+        out = task(Pack(tuple(turns)), seed=0, step=0)
+        lost.append((out.logs["loss/counts"] / out.units["loss/counts"]).item())
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    assert out.units["loss/counts"] == 4
+    assert lost[-1] < lost[0] / 2
+    inputs = task.model.inputs(turns, with_answers=True)
+    torch.testing.assert_close(task.model.evidence_losses(inputs, turns)[0].sums, task.model.loss(turns).sums)
+
+
+@torch.no_grad()
+def test_what_words_mean_is_told_by_word_and_token() -> None:
+    model = make_task(answers=1).model
+    (turn,) = furnished_turns(1)
+    assert len(meaning(model.llm, [(0, replace(turn, counted=(Counted(8, (0,)),)), 9, torch.tensor([2]))], 4).at) == 0
+    llm = build_llm(replace(OWN, depth=3, anchored=True, counting=True))
+    llm.fit(["how many chairs are there?"])
+    prompt, mark = llm.encode(turn.prompt), llm.encode("<assistant>", marks=True)
+    asked = replace(turn, counted=(Counted(len("How many chairs"), (0, 2, 1)), Counted(len(turn.prompt), ())))
+    found = meaning(llm, [(5, asked, len(prompt) + len(mark), torch.tensor([3, -1, 0]))], 4)
+    assert found.at[:, 0].tolist() == [5, 5]
+    assert llm.decode(prompt[: found.at[0, 1] + 1]) == "how many chairs"
+    assert found.at[1, 1] == len(prompt) - 1
+    assert found.things.tolist() == [[True, False, False, True], [False] * 4]
+    sure = torch.where(found.things, 20.0, -20.0)
+    sure[:, 2] = -torch.inf  # there is no third thing
+    assert (found.lost(sure) < 1e-6).all()
+    assert (found.lost(-sure) > 20).all()
 
 
 def test_the_words_by_which_a_thing_is_known_look_at_it_and_those_that_place_it() -> None:
@@ -348,7 +397,7 @@ def test_bearings_by_hand() -> None:
     tokens = SceneTokens(
         torch.zeros(1, 2, 4),
         keep,
-        ObjectSteps(torch.zeros(1, 3), (said,), keep, torch.zeros(1, 2, 15), torch.zeros(1, 2, 2)),
+        ObjectSteps(torch.zeros(1, 3), (), said, keep, torch.zeros(1, 2, 15), torch.zeros(1, 2, 2)),
     )
     found = view_from(tokens, [(0, (1.0, 1.0, torch.pi / 2)), (0, None)]).objects
     assert found is not None
