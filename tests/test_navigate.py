@@ -16,10 +16,12 @@ from PIL import Image
 from genworld.pipelines import navigation_evaluation
 from genworld.pipelines.command import USER_ERROR, run_command
 from genworld.pipelines.navigate import FilmConfig, film_walk
-from genworld.pipelines.navigation_agents import BASELINES, baseline_agent
+from genworld.pipelines.navigation_agents import BASELINES, Agent, baseline_agent
 from genworld.pipelines.navigation_evaluation import HELD_OUT, NavigationExam, evaluate_navigation, write_scores
 from genworld.pipelines.navigation_goals import goal_episode, goal_point, open_ground, thing_named
 from genworld.types import Scene
+from genworld.world.navigation.baselines import Policy
+from genworld.world.navigation.environment import NavigationEnv
 from genworld.world.navigation.place import Place, place_of_floor, place_of_scene
 from genworld.world.rooms.language.facts import Facts
 from genworld.world.rooms.language.referring import phrases
@@ -183,6 +185,36 @@ def test_agents_walk_each_episode_once_and_scores_do_not_depend_on_shares(
     assert len(record["agents"]["random"]["rows"]) == 2
     assert card.name == "card.md"
     assert f"| oracle | {scores.reports['oracle'].figures['success'].value:.3f} [" in card.read_text()
+
+
+def test_walks_that_were_walked_are_not_walked_again(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def counting(name: str, version: str = "1") -> Agent:
+        agent = baseline_agent("random")
+
+        def make(env: NavigationEnv, seed: int) -> Policy:
+            made.append(name)
+            return agent.make(env, seed)
+
+        return Agent(name, make, False, "", version)
+
+    exam, kept = NavigationExam(floors=1, max_steps=20), tmp_path / "walks"
+    plain = evaluate_navigation(exam, [counting("a")])
+    first = evaluate_navigation(exam, [counting("a")], kept)
+    assert first.to_dict() == plain.to_dict()
+    assert made == ["a", "a"]
+    assert evaluate_navigation(exam, [counting("a")], kept).to_dict() == plain.to_dict()
+    assert made == ["a", "a"]
+    evaluate_navigation(exam, [counting("a"), counting("b")], kept)
+    assert made == ["a", "a", "b"]
+    evaluate_navigation(exam, [counting("a", "2")], kept)  # trained on
+    evaluate_navigation(replace(exam, max_steps=21), [counting("a", "2")], kept)
+    assert made == ["a", "a", "b", "a", "a"]
+    (file,) = (kept / "b").iterdir()
+    file.write_text(file.read_text()[:40])  # as a full disk leaves it
+    evaluate_navigation(exam, [counting("b")], kept)
+    assert made[5:] == ["b"]
 
 
 def test_every_sort_of_episode_has_its_own_goals() -> None:

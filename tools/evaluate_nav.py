@@ -12,7 +12,9 @@ Of things and instructions the policies here understand nothing: oracle reads ma
 nothing is left to see (read its OSR: did it come by?), random and forward are blind. With --run a scene model guides an
 agent by what it has seen so far; "blind" is the same agent with black pictures.
 
-Writes the measures with intervals and of every walk, and a card in markdown beside them.
+Writes the measures with intervals and of every walk, and a card in markdown beside them. Walks are kept in a folder
+beside them as they are done: the same command goes on where it was cut, and more floors or policies cost only what is
+new. (Walks of another checkpoint are not taken; after changes to the code, remove the folder.)
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def main() -> int:
 
     exam = NavigationExam(floors=args.floors, sort=args.sort, each=args.each, seed=args.seed, max_steps=args.max_steps)
     agents = [] if args.run is None else scene_agents(args.run)
-    scores = evaluate_navigation(exam, [*agents, *(baseline_agent(name) for name in args.policies)])
+    kept = args.out.with_suffix(".walks")
+    scores = evaluate_navigation(exam, [*agents, *(baseline_agent(name) for name in args.policies)], kept)
     if scores.is_main:
         written = write_scores(scores, args.out, provenance())
         print(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from genworld.pipelines.navigator_eyes import SceneEyes
 from genworld.pipelines.navigator_guide import ClauseGuide, GuideConfig, ModelAdviser
 from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
+from genworld.train.checkpoint import MANIFEST, latest_checkpoint
 from genworld.world.navigation.baselines import Baseline, Policy, build_baseline
 from genworld.world.navigation.environment import NavigationEnv
 
@@ -29,12 +31,14 @@ class Agent:
         make: the policy for an environment and a seed; asked for anew for every episode.
         images: whether it sees.
         note: what it knows and does, for readers of tables.
+        version: tells it from others of its name, such as from before more training.
     """
 
     name: str
     make: Callable[[NavigationEnv, int], Policy]
     images: bool
     note: str
+    version: str = ""
 
 
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -111,8 +115,10 @@ def scene_agents(run: str | Path, blind: bool = True, device: str | torch.device
         ValueError: see `SceneWalker.from_pretrained`.
     """
     walker = SceneWalker.from_pretrained(run, device)
-    found = [Agent("agent", walker, True, f"{run}: asks its scene model where to go; its own depth, pose and pictures")]
+    version = hashlib.blake2b((latest_checkpoint(Path(run)) / MANIFEST).read_bytes(), digest_size=8).hexdigest()
+    told = f"{run}: asks its scene model where to go; its own depth, pose and pictures"
+    found = [Agent("agent", walker, True, told, version)]
     if blind:
         note = "the same with black pictures: what depth, pose and exploring are worth"
-        found.append(Agent("blind", replace(walker, blind=True), True, note))
+        found.append(Agent("blind", replace(walker, blind=True), True, note, version))
     return found

@@ -14,6 +14,7 @@ from genworld.eval.by_scene import Figure
 from genworld.eval.navigation import RATES, SHORT, Geodesic, NavigationReport, Walk, score
 from genworld.ops.random import seed_of
 from genworld.pipelines.navigation_agents import Agent
+from genworld.pipelines.navigation_log import WalkLog
 from genworld.pipelines.tally import gather
 from genworld.train.runtime import find_world
 from genworld.world.navigation.baselines import run
@@ -73,6 +74,11 @@ class NavigationExam:
         """Episodes of one floor, each with one wording."""
         counts = {f"{sort}s": self.each if sort == self.sort else 0 for sort in ("object", "instruction", "point")}
         return RouteConfig(wordings=1, **counts)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What decides a walk on a floor: all but how many floors there are."""
+        return {"sort": self.sort, "each": self.each, "seed": self.seed, "max_steps": self.max_steps}
 
     def episodes(self, floor: Floor, place: Place) -> list[Episode]:
         """The episodes of a floor; none where it has none of the sort."""
@@ -154,10 +160,16 @@ class _Floor:
     walks: Mapping[str, tuple[tuple[str, Walk], ...]]
 
 
-def evaluate_navigation(exam: NavigationExam, agents: Sequence[Agent]) -> NavigationScores:
+def evaluate_navigation(exam: NavigationExam, agents: Sequence[Agent], kept: Path | None = None) -> NavigationScores:
     """Send all agents on the same walks, shared out over all processes.
 
     What an agent does depends on the exam and the episode alone, so that any number of processes gives the same scores.
+
+    Args:
+        exam: what is asked.
+        agents: of whom.
+        kept: folder in which walks are kept, so that what was cut goes on, and more floors or agents cost only what is
+            new; see `WalkLog`.
 
     Raises:
         ValueError: two agents have one name, none of the floors has an episode of the sort, or an episode was not
@@ -168,7 +180,8 @@ def evaluate_navigation(exam: NavigationExam, agents: Sequence[Agent]) -> Naviga
         raise ValueError(f"expected agents of different names, got {', '.join(names) or 'none'}")
     world = find_world()
     seeds = range(exam.first, exam.first + exam.floors)[world.rank :: world.size]
-    mine = [_walk_floor(exam, agents, seed) for seed in tqdm(seeds, "floors", disable=world.rank > 0)]
+    log = WalkLog(kept, exam.told)
+    mine = [_walk_floor(exam, agents, seed, log) for seed in tqdm(seeds, "floors", disable=world.rank > 0)]
     notes = {agent.name: agent.note for agent in agents}
     gathered = [found for part in gather(mine) for found in part]
     if world.rank > 0:
@@ -192,12 +205,20 @@ def write_scores(scores: NavigationScores, results: Path, provenance: Mapping[st
     return [results, card]
 
 
-def _walk_floor(exam: NavigationExam, agents: Sequence[Agent], seed: int) -> _Floor:
+def _walk_floor(exam: NavigationExam, agents: Sequence[Agent], seed: int, log: WalkLog) -> _Floor:
     floor = sample_floor(seed)
     config = NavigationConfig(task=exam.sort, pose=True, distances=False, max_steps=exam.max_steps)
     place = place_of_floor(floor, config.agent, config.camera)
     episodes = exam.episodes(floor, place)
-    walks = {agent.name: tuple(_walks(exam, agent, episodes, place, config)) for agent in agents}
+    walks = {
+        agent.name: log.walks(
+            agent.name,
+            agent.version,
+            floor.name,
+            lambda agent=agent: tuple(_walks(exam, agent, episodes, place, config)),  # type: ignore[misc]
+        )
+        for agent in agents
+    }
     return _Floor(floor.name, replace(place.map), tuple(episodes), walks)  # a copy of the map without what it cached
 
 
