@@ -95,8 +95,14 @@ def _telling(facts: Facts, question: Question, prompt: str) -> tuple[About, ...]
 
 
 def _counted(facts: Facts, question: Question, prompt: str) -> tuple[Counted, ...]:
-    """What a question counts, and by which words it is known: how many there are, whether any, or of which more."""
+    """What a question counts, and by which words it is known: how many there are, whether any, or of which more.
+
+    Whether two things are as is asked is whether the first is among those that stand so to the second.
+    """
     named = len(prompt.rstrip("?"))
+    if (question.type == "relation" and question.options) or question.template == "same colour":
+        (told,) = _telling(facts, question, prompt)
+        return (Counted(told.known_at, question.things[:1] if question.answer == "yes" else ()),)
     if question.template == "more":
         ends = [(match[0], match.end()) for match in re.finditer("|".join(COLOURS), prompt)]
         return tuple(Counted(end, tuple(i for i in question.things if facts.things[i].colour == x)) for x, end in ends)

@@ -71,6 +71,7 @@ class Anchors:
         self._lying: Lying | None = None
         self._seen: Tensor | None = None
         self._reading = torch.zeros(0, dtype=torch.bool)
+        self._head: CountHead | None = None
         for number, block in enumerate(blocks):
             attention: Any = block.self_attn
             if number:
@@ -84,8 +85,13 @@ class Anchors:
             attention.register_forward_hook(self._after)
         if counting:
             last: Any = blocks[2 * len(blocks) // 3]
-            last.count = CountHead(width, self._features)
+            last.count = self._head = CountHead(width, self._features)
             last.register_forward_pre_hook(self._counted)
+
+    def begin(self, numbers: Float[Tensor, "N D"]) -> None:
+        """See `CountHead`; nothing where there is none."""
+        if self._head is not None:
+            self._head.begin(numbers)
 
     @contextmanager
     def among(self, lying: Lying | None) -> Iterator[None]:

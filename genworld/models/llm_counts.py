@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genworld.ops.precision import without_autocast
 
-_NUMBERS = 7
+NUMBERS = 7
 """0 to 5, and more than that."""
 _SEEN, _BIAS, _LEAST = 2.0, 6.0, 1e-3
 """What the logarithm of how much a thing was looked at is worth at first, what is added to that, and what counts as
@@ -33,12 +33,17 @@ class CountHead(nn.Module):
     def __init__(self, width: int, features: int) -> None:
         super().__init__()
         self.ask, self.relate = nn.Linear(width, width), nn.Linear(width, features + 1)
-        self.tell = nn.Linear(_NUMBERS, width, bias=False)
+        self.tell = nn.Linear(NUMBERS, width, bias=False)
         self.bias = nn.Parameter(torch.tensor(_BIAS))
         nn.init.zeros_(self.relate.weight)
         nn.init.zeros_(self.relate.bias)
         nn.init.constant_(self.relate.bias[-1:], _SEEN)
         nn.init.zeros_(self.tell.weight)
+
+    @torch.no_grad()
+    def begin(self, numbers: Float[Tensor, "N D"]) -> None:
+        """Tell numbers as these embeddings at first: those of the words for them, which answers are read from."""
+        self.tell.weight.copy_(numbers.T)
 
     def forward(
         self,
@@ -68,7 +73,7 @@ class CountHead(nn.Module):
         return self.tell(numbers.to(states)), logits
 
 
-def number_of(chances: Float[Tensor, "... Q"], most: int = _NUMBERS) -> Float[Tensor, "... N"]:
+def number_of(chances: Float[Tensor, "... Q"], most: int = NUMBERS) -> Float[Tensor, "... N"]:
     """How likely 0, 1, ... of independent events are; the last is that number or more.
 
     Args:

@@ -27,6 +27,7 @@ from genworld.models.llm_base import (
     between_locations,
     num_locations,
 )
+from genworld.models.llm_counts import NUMBERS
 from genworld.nn.embed import sinusoids
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ class OwnLLM(LanguageModel):
         if not texts:
             raise ValueError("a vocabulary needs texts to learn from, but all texts are empty")
         self._tokenizer = _train_tokenizer(texts, self.vocabulary - len(_MARKS))
+        if self._anchors is not None:
+            self._anchors.begin(self.table[[self.encode(str(number))[-1] for number in range(NUMBERS)]])
 
     def asset(self) -> str | None:
         """The tokenizer as JSON text, or None before `fit`."""

@@ -92,12 +92,18 @@ def test_boxes_of_answers_are_the_boxes_of_things(folder: Path) -> None:
 
 def test_what_is_counted_tells_the_answer(folder: Path) -> None:
     counted = {"existence": 1.0, "count": 2.0, "comparison/more_of_which": 1.0, "colour": 0.5}
+    counted |= {"relation/is_next_to": 1.0, "relation/is_in_room_with": 1.0, "comparison/same_colour": 1.0}
     source, seen = room_turns(folder, weights=counted), Counter[str]()
     for position in range(300):
         turn = source.read(position % 2, position)
         read, numbers = [turn.prompt[: x.known_at] for x in turn.counted], [len(x.things) for x in turn.counted]
         last = [text.rpartition(" ")[2] for text in read]
-        if turn.kind == "comparison":
+        if turn.kind == "relation" or "same colour" in turn.prompt:
+            assert turn.answer == ("yes" if numbers == [1] else "no")
+            assert numbers in ([0], [1])
+            assert turn.prompt.startswith(read[0])
+            assert last[0] in turn.prompt[-20:] or "same colour" in turn.prompt
+        elif turn.kind == "comparison":
             assert last == [turn.prompt.split()[3], turn.prompt.split()[6]]
             assert turn.answer == ("yes" if numbers[0] > numbers[1] else "no")
         elif turn.kind == "colour":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import torch
 from torch import nn
 
+from genworld.models.llm import build_llm
 from genworld.models.llm_counts import CountHead, number_of
+from tests.models.scene_llm_cases import OWN
 
 WIDTH = 32
 
@@ -38,6 +41,16 @@ def test_it_begins_by_saying_nothing_and_things_that_are_not_there_are_not_meant
     assert logits.isfinite().sum() == 4 * (5 + 3)
     judged = torch.stack([head(torch.zeros(1, 4, WIDTH), things[:1], seen[:1], moved[:1], real[:1])[1][0, 0]])
     assert (judged > 0).tolist() == [[True, False, False, True, False]]  # what was looked at is meant
+
+
+def test_numbers_are_told_as_their_words_at_first() -> None:
+    llm = build_llm(replace(OWN, depth=3, anchored=True, counting=True))
+    assert not any(x.any() for name, x in llm.named_parameters() if "count.tell" in name)
+    llm.fit(["how many chairs are there?", "0 1 2 3 4 5 6"])
+    (head,) = [module for module in llm.modules() if isinstance(module, CountHead)]
+    for number in range(7):
+        (word,) = llm.encode(str(number))
+        assert torch.equal(head.tell.weight[:, number], llm.table[word])
 
 
 def test_it_learns_to_count_what_is_of_a_kind_and_lies_as_is_asked() -> None:
