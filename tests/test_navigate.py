@@ -106,7 +106,7 @@ def test_a_thing_of_a_scan_is_where_one_is_told_that_it_is() -> None:
     place = place_of_scene(room)
     with pytest.raises(ValueError, match="have no names to go by: say on which free ground"):
         goal_episode(room, place, "find the table")
-    with pytest.raises(ValueError, match=r"names no thing that floors have; on pillar there are .*table"):
+    with pytest.raises(ValueError, match=r"names no thing that floors have; agents have words for .*table"):
         goal_episode(room, place, "find the pillar", at=(0.5, 0.5))
     episode = goal_episode(room, place, "find the red table", at=(0.5, 0.5))
     assert (episode.category, episode.instruction) == ("red table", "find the red table")

@@ -59,19 +59,17 @@ class Anchors:
         counting: whether the first block of the last third gets a `CountHead` too, as `count`.
 
     Attributes:
-        counting: the same.
+        counts: the count head; None where there is none.
         meant: what the count head made of every word and thing when the blocks were last run, as logits.
     """
 
-    meant: Tensor | None
-
     def __init__(self, blocks: nn.ModuleList, width: int, *, counting: bool = False) -> None:
         self._features = len(RELATIONS)
-        self.counting, self.meant = counting, None
+        self.counts: CountHead | None = None
+        self.meant: Tensor | None = None
         self._lying: Lying | None = None
         self._seen: Tensor | None = None
         self._reading = torch.zeros(0, dtype=torch.bool)
-        self._head: CountHead | None = None
         for number, block in enumerate(blocks):
             attention: Any = block.self_attn
             if number:
@@ -85,13 +83,8 @@ class Anchors:
             attention.register_forward_hook(self._after)
         if counting:
             last: Any = blocks[2 * len(blocks) // 3]
-            last.count = self._head = CountHead(width, self._features)
+            last.count = self.counts = CountHead(width, self._features)
             last.register_forward_pre_hook(self._counted)
-
-    def begin(self, numbers: Float[Tensor, "N D"]) -> None:
-        """See `CountHead`; nothing where there is none."""
-        if self._head is not None:
-            self._head.begin(numbers)
 
     @contextmanager
     def among(self, lying: Lying | None) -> Iterator[None]:

@@ -178,7 +178,7 @@ class OwnLLM(LanguageModel):
     @property
     def counts(self) -> bool:
         """See `LanguageModel`."""
-        return self._anchors is not None and self._anchors.counting
+        return self._anchors is not None and self._anchors.counts is not None
 
     @torch.no_grad()
     def generate(self, inputs: LanguageInputs, config: GenerationConfig) -> list[list[int]]:
@@ -256,8 +256,8 @@ class OwnLLM(LanguageModel):
         if not texts:
             raise ValueError("a vocabulary needs texts to learn from, but all texts are empty")
         self._tokenizer = _train_tokenizer(texts, self.vocabulary - len(_MARKS))
-        if self._anchors is not None:
-            self._anchors.begin(self.table[[self.encode(str(number))[-1] for number in range(NUMBERS)]])
+        if self._anchors is not None and self._anchors.counts is not None:
+            self._anchors.counts.begin(self.table[[self.encode(str(number))[-1] for number in range(NUMBERS)]])
 
     def asset(self) -> str | None:
         """The tokenizer as JSON text, or None before `fit`."""

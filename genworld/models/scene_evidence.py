@@ -115,6 +115,15 @@ class Meant(NamedTuple):
     at: Int[Tensor, "m 2"]
     things: Bool[Tensor, "m Q"]
 
+    @classmethod
+    def of(cls, said: Iterable[tuple[int, int, Sequence[int]]], tokens: int) -> Self:
+        """From rows, their words, and which of the scene's tokens these mean; -1, for things without one, is none."""
+        rows = list(said)
+        things = torch.zeros(len(rows), tokens + 1, dtype=torch.bool)
+        for number, (_, _, meant) in enumerate(rows):
+            things[number, list(meant)] = True  # the last is what has no token
+        return cls(torch.tensor([row[:2] for row in rows], dtype=torch.long).view(-1, 2), things[:, :-1])
+
     def lost(self, logits: Float[Tensor, "m Q"]) -> Float[Tensor, " m"]:
         """Of each word, the sum over things of the cross-entropy of whether it means them."""
         if not len(self.at):
@@ -125,29 +134,15 @@ class Meant(NamedTuple):
             return (each * real).sum(dim=1)
 
 
-def meaning(llm: LanguageModel, turns: Sequence[tuple[int, Turn, int, Int[Tensor, " N"]]], tokens: int) -> Meant:
-    """What the words of turns mean whose things are counted; nothing where the language model does not count.
+def counting(llm: LanguageModel, turn: Turn, length: int) -> list[tuple[int, list[int]]]:
+    """Tokens that are told how many things they mean, and which; none where the language model does not count.
 
     Args:
         llm: counts tokens.
-        turns: with their row, the tokens of the prompt that are counted from 0 (see `looking`), and the tokens of the
-            things of their scenes, -1 for none.
-        tokens: of a scene.
+        turn: with what it counts.
+        length: see `looking`.
     """
-    said = (
-        [
-            (row, turn, _word(llm, turn, length, x.known_at), found[list(x.things)])
-            for row, turn, length, found in turns
-            for x in turn.counted
-        ]
-        if llm.counts
-        else []
-    )
-    things = torch.zeros(len(said), tokens + 1, dtype=torch.bool)
-    for number, (_, _, _, found) in enumerate(said):
-        things[number, found] = True  # what has no token is the last, which is cut off
-    at = torch.tensor([(row, word) for row, _, word, _ in said], dtype=torch.long).view(-1, 2)
-    return Meant(at, things[:, :-1])
+    return [(_word(llm, turn, length, x.known_at), list(x.things)) for x in turn.counted] if llm.counts else []
 
 
 def _word(llm: LanguageModel, turn: Turn, length: int, end: int) -> int:

@@ -19,7 +19,7 @@ from genworld.models.object_losses import KnownObjects, ObjectLosses, match_obje
 from genworld.models.object_places import view_from
 from genworld.models.object_relations import relations_of
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Glances, looking, meaning
+from genworld.models.scene_evidence import Glances, Meant, counting, looking
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
 from genworld.types import PointSet, Turn
@@ -257,15 +257,22 @@ class SceneLLM(nn.Module):
         queries = match_objects(objects, known, self.llm.table)
         first = start.length - inputs.scenes.tokens.x.shape[1]
         tokens = [torch.where(found < 0, found, found + first).tolist() for found in queries]
-        rows, device = inputs.scenes.rows.tolist(), inputs.prompt.device
+        device = inputs.prompt.device
         lengths = [len(self._prompt_ids(turn)) - start.length for turn in turns]
+        asked = list(enumerate(zip(turns, inputs.scenes.rows.tolist(), lengths, strict=True)))
         glances = Glances.of(
             (row, look.at(tokens[scene]))
-            for row, (turn, scene, length) in enumerate(zip(turns, rows, lengths, strict=True))
+            for row, (turn, scene, length) in asked
             for look in looking(self.llm, turn, length, self._answer_ids(turn))
         )
-        of_turns = zip(range(len(turns)), turns, lengths, [queries[scene].cpu() for scene in rows], strict=True)
-        meant = meaning(self.llm, list(of_turns), objects.keep.shape[1])
+        meant = Meant.of(
+            (
+                (row, word, queries[scene][things].tolist())
+                for row, (turn, scene, length) in asked
+                for word, things in counting(self.llm, turn, length)
+            ),
+            objects.keep.shape[1],
+        )
         answered = self.llm.answer_looking(inputs, glances.at.to(device), meant.at.to(device))
         return self._losses(answered.logits, inputs), glances.unseen(answered.looks), meant.lost(answered.meant)
 

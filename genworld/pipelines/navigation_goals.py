@@ -79,7 +79,8 @@ def goal_episode(
                 "beside it one should end, as x,y in metres (--at=1.5,-2); or give that alone as the goal, or none"
             )
         episode = point_goal(place, seed, radius=_REACH, goal=at)
-        return replace(episode, instruction=goal, category=_mentioned(goal, ground.name).phrase.removeprefix("the "))
+        told = _mentioned(goal, f"agents have words for {', '.join(KINDS)}")
+        return replace(episode, instruction=goal, category=told.phrase.removeprefix("the "))
     around = Surroundings(ground, place)
     episode = thing_goal(around, thing_named(around.facts, goal), goal, seed)
     return replace(episode, category=_named(around.facts, goal).phrase.removeprefix("the "))
@@ -95,16 +96,16 @@ def _described(ground: Floor | Scene, place: Place, number: int, seed: int) -> E
 
 
 def _named(facts: Facts, goal: str) -> Mention:
-    return _mentioned(goal, facts.floor.name, _names(facts, range(len(facts.things))))
+    return _mentioned(goal, f"on {facts.floor.name} there are {_names(facts, range(len(facts.things)))}")
 
 
-def _mentioned(goal: str, name: str, there: str = ", ".join(KINDS)) -> Mention:
-    """The one thing that a goal names; an error tells what there is, or else which kinds are known."""
+def _mentioned(goal: str, instead: str) -> Mention:
+    """The one thing that a goal names; an error says what there is instead."""
     every = mentions(goal)
     anchors = {str(mention.meant.anchor) for mention in every if mention.meant.anchor}
     named = [mention for mention in every if mention.phrase not in anchors]
     if not named:
-        raise ValueError(f"goal {goal!r} names no thing that floors have; on {name} there are {there}")
+        raise ValueError(f"goal {goal!r} names no thing that floors have; {instead}")
     if len(named) > 1:
         said = ", ".join(mention.phrase for mention in named)
         raise ValueError(f"goal {goal!r} names several things ({said}): name the one to go to")

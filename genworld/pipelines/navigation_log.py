@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from genworld.eval.navigation import Walk
+from genworld.pipelines.lines import to_lines, write_whole
 
 Walked = tuple[tuple[str, Walk], ...]
 """Walks with the ids of their episodes."""
@@ -69,6 +69,4 @@ def _write(path: Path, told: dict[str, Any], walks: Walked) -> None:
         for episode, walk in walks
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".part{os.getpid()}")
-    part.write_text(json.dumps({"told": told, "walks": rows}) + "\n", "utf-8")
-    part.replace(path)  # whole or not at all
+    write_whole(path, to_lines([{"told": told, "walks": rows}]))

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from genworld.models.connectors import ConnectorConfig, LinearConfig, Positions3DConfig, QFormerConfig
+from genworld.models.connectors import (
+    ConnectorConfig,
+    LinearConfig,
+    NormConfig,
+    ObjectQueriesConfig,
+    PlacesConfig,
+    Positions3DConfig,
+    QFormerConfig,
+)
 from genworld.models.llm import LLMConfig, OwnLLMConfig
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
-from genworld.types import PointSet, Turn
+from genworld.tasks.converse import Converse, ConverseConfig
+from genworld.types import PointSet, SceneBox, Turn
 
 FEATURES = 12
 CONNECTOR = ConnectorConfig(
@@ -21,6 +31,7 @@ CONNECTOR = ConnectorConfig(
     limit=50,
 )
 OWN = OwnLLMConfig(width=32, depth=2, num_heads=2, vocabulary=400)
+PART = ObjectQueriesConfig(width=16, depth=2, num_heads=2, num_queries=6, neighbours=8)
 TEXTS = (
     ("How many chairs are there?", "3"),
     ("I stand at <loc3><loc200><loc17>, facing the bed. What is behind me, and what colour has it?", "a red sofa"),
@@ -55,6 +66,37 @@ def make_model(llm: LLMConfig = OWN, fit: bool = True) -> SceneLLM:
     if fit and isinstance(llm, OwnLLMConfig):
         model.fit_tokenizer([text for pair in TEXTS for text in pair] + ["yes", "no"])
     return model
+
+
+def furnished(seed: int = 0) -> tuple[PointSet, tuple[SceneBox, ...]]:
+    """Three cubes of points whose features say what they are, over a floor of points."""
+    chance = torch.Generator().manual_seed(seed)
+    corners = torch.tensor([[0.5, 0.5, 0.0], [3.0, 1.0, 0.0], [1.5, 3.5, 0.5]])
+    looks = torch.eye(FEATURES)[torch.tensor([1, 2, 3])]
+    things = [corner + torch.rand(20, 3, generator=chance) for corner in corners]
+    floor = torch.rand(20, 3, generator=chance) * torch.tensor([5.0, 5.0, 0.01]) - torch.tensor([0.0, 0.0, 0.3])
+    points = torch.cat([*things, floor])
+    features = torch.cat([looks.repeat_interleave(20, 0), torch.eye(FEATURES)[[0]].expand(20, -1)])
+    voxels = ((points + 1) / 8 * 256).long()
+    labels = ("red chair", "lamp", "sofa")
+    known = tuple(SceneBox(name, i, corners[i], corners[i] + 1) for i, name in enumerate(labels))
+    return PointSet(features, points, torch.full((80, 3), 0.5), voxels), known
+
+
+def make_task(llm: LLMConfig = OWN, **settings: Any) -> Converse:
+    torch.manual_seed(0)
+    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig())), llm=llm)
+    task = Converse(ConverseConfig(model=config, **settings), SceneLLM(config, FEATURES))
+    task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1", "2"])
+    return task
+
+
+def furnished_turns(count: int) -> list[Turn]:
+    scenes = [furnished(seed) for seed in range(count)]
+    return [
+        Turn(i, f"room{i}", points, (), "How many chairs are there?", "1", "count", f"q{i}", known)
+        for i, (points, known) in enumerate(scenes)
+    ]
 
 
 def save_llm(folder: Path, kind: str) -> Path:

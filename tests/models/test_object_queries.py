@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -18,21 +16,27 @@ from genworld.models.connectors import (
     ObjectQueriesConfig,
     PlacesConfig,
 )
-from genworld.models.llm import build_llm
 from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Glances, Look, looking, meaning
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.ops.boxes import intersection_over_union
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.scene_codec import SceneCodec
 from genworld.tasks.converse import Converse, ConverseConfig
-from genworld.types import About, Counted, Pack, PointSet, SceneBox, Turn
-from tests.models.scene_llm_cases import FEATURES, OWN, make_points, make_turns
+from genworld.types import About, Pack, PointSet
+from tests.models.scene_llm_cases import (
+    FEATURES,
+    OWN,
+    PART,
+    furnished,
+    furnished_turns,
+    make_points,
+    make_task,
+    make_turns,
+)
 
-PART = ObjectQueriesConfig(width=16, depth=2, num_heads=2, num_queries=6, neighbours=8)
 WIDTH = OWN.width
 
 
@@ -44,21 +48,6 @@ def make_connector() -> Connector:
 def boxes(*rows: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     table = torch.tensor(rows)
     return table[:, :3], table[:, 3:]
-
-
-def furnished(seed: int = 0) -> tuple[PointSet, tuple[SceneBox, ...]]:
-    """Three cubes of points whose features say what they are, over a floor of points."""
-    chance = torch.Generator().manual_seed(seed)
-    corners = torch.tensor([[0.5, 0.5, 0.0], [3.0, 1.0, 0.0], [1.5, 3.5, 0.5]])
-    looks = torch.eye(FEATURES)[torch.tensor([1, 2, 3])]
-    things = [corner + torch.rand(20, 3, generator=chance) for corner in corners]
-    floor = torch.rand(20, 3, generator=chance) * torch.tensor([5.0, 5.0, 0.01]) - torch.tensor([0.0, 0.0, 0.3])
-    points = torch.cat([*things, floor])
-    features = torch.cat([looks.repeat_interleave(20, 0), torch.eye(FEATURES)[[0]].expand(20, -1)])
-    voxels = ((points + 1) / 8 * 256).long()
-    labels = ("red chair", "lamp", "sofa")
-    known = tuple(SceneBox(name, i, corners[i], corners[i] + 1) for i, name in enumerate(labels))
-    return PointSet(features, points, torch.full((80, 3), 0.5), voxels), known
 
 
 def test_padding_and_the_order_of_points_make_no_difference() -> None:
@@ -161,22 +150,6 @@ def test_each_mistake_is_seen() -> None:
         assert wrong.sums.item() > 0.5
 
 
-def make_task(**settings: Any) -> Converse:
-    torch.manual_seed(0)
-    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig())), llm=OWN)
-    task = Converse(ConverseConfig(model=config, **settings), SceneLLM(config, FEATURES))
-    task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1"])
-    return task
-
-
-def furnished_turns(count: int) -> list[Turn]:
-    scenes = [furnished(seed) for seed in range(count)]
-    return [
-        Turn(i, f"room{i}", points, (), "How many chairs are there?", "1", "count", f"q{i}", known)
-        for i, (points, known) in enumerate(scenes)
-    ]
-
-
 def test_objects_are_learned() -> None:
     task = make_task(answers=0, objects=1)
     optimizer = torch.optim.AdamW(task.model.connector.parameters(), lr=3e-3)
@@ -218,131 +191,6 @@ def test_objects_need_a_part_and_boxes() -> None:
         ConverseConfig(answers=0, objects=0)
     with pytest.raises(ValueError, match="not divisible by num_heads"):
         ObjectQueriesConfig(width=10, num_heads=4)
-
-
-def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
-    task = make_task(answers=1, objects=1, evidence=0.5)
-    asked = "Is the chair red?"
-    known = (About(0, asked.index(" red")),)
-    turns = [replace(turn, about=known, prompt=asked) for turn in furnished_turns(4)]
-    turns.append(replace(turns[0], position=4, id="q4", about=()))
-    turns.append(replace(turns[0], position=5, id="q5", about=7 * known))  # too many to look at
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    seen = []
-    for _ in range(60):
-        out = task(Pack(tuple(turns)), seed=0, step=0)
-        seen.append((out.logs["loss/evidence"] / out.units["loss/evidence"]).item())
-        optimizer.zero_grad()
-        out.loss.backward()
-        optimizer.step()
-    assert out.units["loss/evidence"] == 4
-    assert seen[-1] < seen[0] / 2
-    inputs = task.model.inputs(turns, with_answers=True)
-    losses, _, _ = task.model.evidence_losses(inputs, turns)
-    torch.testing.assert_close(losses.sums, task.model.loss(turns).sums)
-
-
-def test_words_learn_which_things_they_count() -> None:
-    torch.manual_seed(0)
-    llm = replace(OWN, depth=3, anchored=True, counting=True)
-    config = SceneLLMConfig(connector=ConnectorConfig(parts=(NormConfig(), PART, PlacesConfig())), llm=llm)
-    task = Converse(ConverseConfig(model=config, answers=1, objects=1, evidence=0.5), SceneLLM(config, FEATURES))
-    task.model.fit_tokenizer(["red chair", "lamp", "sofa", "how many chairs are there?", "1", "2"])
-    asked = "How many chairs are there?"
-    turns = [
-        replace(turn, counted=(Counted(asked.index(" are"), things),), answer=str(len(things)))
-        for turn, things in zip(furnished_turns(4), ((0,), (0, 1), (), (2,)), strict=True)
-    ]
-    turns.append(replace(turns[0], position=4, id="q4", counted=()))
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    lost = []
-    for _ in range(60):
-        out = task(Pack(tuple(turns)), seed=0, step=0)
-        lost.append((out.logs["loss/counts"] / out.units["loss/counts"]).item())
-        optimizer.zero_grad()
-        out.loss.backward()
-        optimizer.step()
-    assert out.units["loss/counts"] == 4
-    assert lost[-1] < lost[0] / 2
-    inputs = task.model.inputs(turns, with_answers=True)
-    torch.testing.assert_close(task.model.evidence_losses(inputs, turns)[0].sums, task.model.loss(turns).sums)
-
-
-@torch.no_grad()
-def test_what_words_mean_is_told_by_word_and_token() -> None:
-    model = make_task(answers=1).model
-    (turn,) = furnished_turns(1)
-    assert len(meaning(model.llm, [(0, replace(turn, counted=(Counted(8, (0,)),)), 9, torch.tensor([2]))], 4).at) == 0
-    llm = build_llm(replace(OWN, depth=3, anchored=True, counting=True))
-    llm.fit(["how many chairs are there?"])
-    prompt, mark = llm.encode(turn.prompt), llm.encode("<assistant>", marks=True)
-    asked = replace(turn, counted=(Counted(len("How many chairs"), (0, 2, 1)), Counted(len(turn.prompt), ())))
-    found = meaning(llm, [(5, asked, len(prompt) + len(mark), torch.tensor([3, -1, 0]))], 4)
-    assert found.at[:, 0].tolist() == [5, 5]
-    assert llm.decode(prompt[: found.at[0, 1] + 1]) == "how many chairs"
-    assert found.at[1, 1] == len(prompt) - 1
-    assert found.things.tolist() == [[True, False, False, True], [False] * 4]
-    sure = torch.where(found.things, 20.0, -20.0)
-    sure[:, 2] = -torch.inf  # there is no third thing
-    assert (found.lost(sure) < 1e-6).all()
-    assert (found.lost(-sure) > 20).all()
-
-
-def test_the_words_by_which_a_thing_is_known_look_at_it_and_those_that_place_it() -> None:
-    model = make_task(answers=1, objects=1, evidence=1).model
-    (turn,) = furnished_turns(1)
-    turn = replace(turn, prompt="Where is the red chair? Answer with a box.", answer="box <loc3><loc4>")
-    prompt = model._prompt_ids(turn)
-    start = prompt.index(model.llm.encode("<user>", marks=True)[0])
-    answer = model.llm.encode(turn.answer)
-    ids = [*prompt[start:], *answer]
-
-    def found(*about: About) -> list[Look]:
-        return looking(model.llm, replace(turn, about=about), len(prompt) - start, answer)
-
-    first, *others = found(About(0, len("Where is the red chair")))
-    assert model.llm.decode(ids[: first[0] + 1]).endswith("red chair")
-    assert [model.llm.decode(ids[look.word + 1 : look.word + 2]) for look in others] == ["<loc3>", "<loc4>"]
-    assert all(look.things == [(0, 1.0)] for look in (first, *others))
-    pair, alone, last, *_ = found(About(0, 5, 0.25), About(1, 5, 0.25), About(2, 8), About(2, 8, 0.0, late=True))
-    assert pair.things == [(0, 0.25), (1, 0.25)]
-    assert alone.things == [(2, 1.0)]
-    assert last == Look(alone.word, [(2, 0.0)], late=True)
-    assert found() == []
-
-
-def test_evidence_is_least_where_each_gets_its_share() -> None:
-    several, nothing, one = Look(3, [(1, 0.25), (2, 0.25)]), Look(4, [(5, 1.0)]).at([0] * 5 + [-1]), Look(5, [(1, 1.0)])
-    glances = Glances.of([(0, several), (0, nothing), (1, one)])
-    assert glances.at.tolist() == [[0, 3, 1], [0, 3, 2], [1, 5, 1]]
-    wanted = torch.tensor([[0.25, 0.9], [0.25, 0.0], [0.1, 1.0]])
-    best = glances.unseen(wanted)
-    entropy = -(0.5 * math.log(0.25) + 0.5 * math.log(0.5))
-    assert best.tolist() == pytest.approx([entropy, 0.0], abs=0.01)
-    for change in ([0.1, 0.0, 0.0], [-0.1, 0.1, 0.0], [-0.1, -0.1, 0.0]):
-        assert glances.unseen(wanted[:, :1] + torch.tensor(change)[:, None])[0] > best[0]
-    assert len(Glances.of([]).unseen(torch.zeros(0, 1))) == 0
-    late = Glances.of([(0, Look(3, [(1, 0.0)], late=True)), (0, Look(3, [(1, 0.5)], late=True))])
-    assert late.unseen(torch.tensor([[0.0, 0.9], [0.5, 1.0]])).min() > 1
-    assert late.unseen(torch.tensor([[0.9, 0.0], [0.9, 0.5]])).tolist() == pytest.approx([0, math.log(2)], abs=0.01)
-
-
-def test_evidence_needs_objects_and_a_model_that_tells() -> None:
-    with pytest.raises(ValueError, match="needs answers to be positive"):
-        ConverseConfig(answers=0, objects=1, evidence=1)
-    task = make_task(answers=1, objects=1, evidence=1)
-    few = furnished()[0].map(lambda x: x[:3])
-    mixed = [furnished_turns(1)[0], replace(furnished_turns(2)[1], points=few)]
-    with pytest.raises(ValueError, match="more points than it has queries"):
-        task(Pack(tuple(mixed)), seed=0, step=0)
-
-
-def test_without_anything_asked_about_there_is_no_evidence() -> None:
-    task = make_task(answers=1, objects=1, evidence=1)
-    out = task(Pack(tuple(furnished_turns(2))), seed=0, step=0)
-    assert out.units["loss/evidence"] == 0
-    assert out.logs["loss/evidence"] == 0
-    assert out.loss.isfinite()
 
 
 def test_while_a_model_learns_to_speak_what_finds_objects_stays() -> None:
