@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from einops import repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genworld.models.point_batch import PointBatch, check_cells
@@ -51,6 +51,7 @@ class ObjectSteps(NamedTuple):
         bearings: where the middles of boxes are for who stands and looks somewhere, once that is told: metres ahead
             and to the left, both as parts of the distance, the distance, and 1; zeros where it is not told.
         rooms: how surely two objects are in one room, 0 to 1; see `object_rooms`.
+        corners: of the boxes, the least cells of the codec along its axes, then the greatest.
     """
 
     things: Float[Tensor, "B P"]
@@ -59,6 +60,7 @@ class ObjectSteps(NamedTuple):
     keep: Bool[Tensor, "B Q"]
     places: Float[Tensor, "B Q 15"]
     rooms: Float[Tensor, "B Q Q"]
+    corners: Int[Tensor, "B Q 6"]
     bearings: Float[Tensor, "B Q 6"] | None = None
 
 

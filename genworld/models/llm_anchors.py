@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from genworld.models.llm_corners import CornerHead
 from genworld.models.llm_counts import CountHead
 from genworld.models.object_relations import RELATIONS
 
@@ -26,6 +27,7 @@ class Lying:
         first: place of the first token of the scene in each prompt, padding on its left included.
         counts: tokens of each scene.
         things: the tokens themselves, as they are wherever one stands.
+        corners: embeddings of the location tokens of their boxes (see `CornerHead`); None where nobody reads them.
     """
 
     pairs: Float[Tensor, "S Q Q F"]
@@ -33,11 +35,12 @@ class Lying:
     first: Int[Tensor, " B"]
     counts: Int[Tensor, " S"]
     things: Float[Tensor, "S Q D"]
+    corners: Float[Tensor, "S Q 6 D"] | None = None
 
     def after(self, length: int, rows: Int[Tensor, " b"]) -> Lying:
         """Some of the prompts, each with its scene at the end of `length` tokens, without padding."""
         mine = self.rows[rows]
-        return Lying(self.pairs, mine, length - self.counts[mine], self.counts, self.things)
+        return replace(self, rows=mine, first=length - self.counts[mine])
 
 
 class Anchors:
@@ -57,16 +60,21 @@ class Anchors:
         blocks: of a decoder of transformers with eager attention; each gets a linear layer `self_attn.relate`.
         width: of their states.
         counting: whether the first block of the last third gets a `CountHead` too, as `count`.
+        copying: whether it gets a `CornerHead` too, as `corners`.
 
     Attributes:
         counts: the count head; None where there is none.
+        corners: the corner head; None where there is none.
         meant: what the count head made of every word and thing when the blocks were last run, as logits.
+        copied: what the corner head made of every word, likewise.
     """
 
-    def __init__(self, blocks: nn.ModuleList, width: int, *, counting: bool = False) -> None:
+    def __init__(self, blocks: nn.ModuleList, width: int, *, counting: bool = False, copying: bool = False) -> None:
         self._features = len(RELATIONS)
         self.counts: CountHead | None = None
+        self.corners: CornerHead | None = None
         self.meant: Tensor | None = None
+        self.copied: Tensor | None = None
         self._lying: Lying | None = None
         self._seen: Tensor | None = None
         self._reading = torch.zeros(0, dtype=torch.bool)
@@ -81,10 +89,13 @@ class Anchors:
                     _begin(attention.relate.bias.data.view(heads, self._features))
             attention.register_forward_pre_hook(self._before, with_kwargs=True)
             attention.register_forward_hook(self._after)
+        last: Any = blocks[2 * len(blocks) // 3]
         if counting:
-            last: Any = blocks[2 * len(blocks) // 3]
             last.count = self.counts = CountHead(width, self._features)
-            last.register_forward_pre_hook(self._counted)
+        if copying:
+            last.corners = self.corners = CornerHead(width)
+        if counting or copying:
+            last.register_forward_pre_hook(self._told)
 
     @contextmanager
     def among(self, lying: Lying | None) -> Iterator[None]:
@@ -93,7 +104,7 @@ class Anchors:
         try:
             yield
         finally:
-            self._lying = self._seen = self.meant = None
+            self._lying = self._seen = self.meant = self.copied = None
 
     def _before(self, attention: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         if attention.layer_idx == 0:
@@ -116,14 +127,22 @@ class Anchors:
         seen = weights.gather(2, tokens.clamp(max=keys - 1)[:, None].expand(-1, length, -1)) * self._reading[..., None]
         self._seen = seen if self._seen is None else torch.maximum(self._seen, seen)
 
-    def _counted(self, block: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self._lying is None:
+    def _told(self, block: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """What heads tell words of the things that these looked at."""
+        lying = self._lying
+        if lying is None:
             return None
-        states, rows = args[0], _repeated(self._lying.rows, len(args[0]))
-        things = self._lying.things[rows]
-        real = torch.arange(things.shape[1], device=things.device) < self._lying.counts[rows][:, None]
+        states, rows = args[0], _repeated(lying.rows, len(args[0]))
         assert self._seen is not None
-        told, self.meant = block.count(states, things, self._seen, self._moved(states), real)
+        told, things = torch.zeros_like(states), lying.things[rows]
+        real = torch.arange(things.shape[1], device=things.device) < lying.counts[rows][:, None]
+        if self.counts is not None:
+            more, self.meant = block.count(states, things, self._seen, self._moved(states), real)
+            told = told + more
+        if self.corners is not None:
+            assert lying.corners is not None, "a model with a corner head must be given corners"
+            more, self.copied = block.corners(states, lying.corners[rows], self._seen, real)
+            told = told + more
         return (states + told * self._reading[..., None], *args[1:])
 
     def _moved(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Q F"]:

@@ -13,9 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genworld.models.llm_anchors import Lying
+from genworld.models.llm_corners import CORNERS
 from genworld.ops.scene_codec import FLAT_CELLS
 
-LocationStyle = Literal["none", "axis", "flat32"]
+LocationStyle = Literal["none", "axis", "corner", "flat32"]
+"""`axis` and `flat32` are those of the codec. `corner` is read and written as `axis` is, but the first, second, ... to
+sixth location token that stand together are six tokens of their own: who writes one knows which comes next."""
 
 AXIS_CELLS = 256
 
@@ -23,9 +26,14 @@ _LOCATION = re.compile(r"(\s*<loc\d+>\s*)")
 SCENE_MARK = "<scene>"
 
 
+def location_places(style: LocationStyle) -> int:
+    """How many tokens a style has for one location, by where they stand among others."""
+    return CORNERS if style == "corner" else 1
+
+
 def num_locations(style: LocationStyle) -> int:
     """How many location tokens a style has."""
-    return {"none": 0, "axis": AXIS_CELLS, "flat32": FLAT_CELLS**3}[style]
+    return {"none": 0, "axis": AXIS_CELLS, "corner": CORNERS * AXIS_CELLS, "flat32": FLAT_CELLS**3}[style]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +105,23 @@ class LanguageInputs:
     lying: Lying | None = None
 
 
+class Asked(NamedTuple):
+    """What is to be told beside the logits of answers.
+
+    Each row begins with the number of a prompt and of one of its tokens after the beginning that prompts share, those
+    of its answer included.
+
+    Attributes:
+        glances: how much that token looked at a token of the beginning, the third number.
+        counted: which things that word means; none where the model does not count.
+        copied: which corner follows that word; none where the model does not copy.
+    """
+
+    glances: Int[Tensor, "n 3"]
+    counted: Int[Tensor, "m 2"]
+    copied: Int[Tensor, "k 2"]
+
+
 class Answered(NamedTuple):
     """Logits of answers, and what was looked at for them.
 
@@ -105,11 +130,13 @@ class Answered(NamedTuple):
         looks: for each glance, the attention that was paid, the mean over heads, by blocks: the first two thirds of
             them, the very first left out.
         meant: for each word that was asked about, the logits that it means each thing; see `CountHead`.
+        corners: for each word that was asked about, the logits of the corner that follows; see `CornerHead`.
     """
 
     logits: Float[Tensor, "B A V"]
     looks: Float[Tensor, "n K"]
     meant: Float[Tensor, "m Q"]
+    corners: Float[Tensor, "k 7"]
 
 
 class LanguageModel(nn.Module):
@@ -120,7 +147,8 @@ class LanguageModel(nn.Module):
         layout: what stands around what is said.
         end: id of the token that ends an answer.
         start: ids that a prompt begins with.
-        first_location: id of `<loc0>`; the others follow.
+        first_location: id of `<loc0>`; the others follow, and then those that stand second, and so on (see
+            `LocationStyle`).
         max_tokens: of a prompt with its scene, and its answer.
     """
 
@@ -158,20 +186,21 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: there is a location token in it that the model does not have.
         """
-        ids: list[int] = []
+        ids, before = list[int](), 0
         for piece in _LOCATION.split(text):
             if _LOCATION.fullmatch(piece):
-                ids.append(self._location_id(int(piece.strip()[4:-1])))
+                ids.append(self._location_id(int(piece.strip()[4:-1]), before))
+                before += 1
             elif piece.strip():
                 ids += self._encode_words(piece, marks)
+                before = 0
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that ids stand for, up to the end; boxes as location tokens."""
         text, words = "", list[int]()
         for number in [*ids, self.end]:
-            location = number - self.first_location
-            is_location = 0 <= location < self.num_locations
+            is_location, location = self.is_location(number), self._location(number)
             if words and (is_location or number == self.end):
                 text, words = _joined(text, self._decode_words(words).strip()), []
             if number == self.end:
@@ -182,14 +211,26 @@ class LanguageModel(nn.Module):
                 words.append(number)
         return text
 
-    def _location_id(self, number: int) -> int:
-        if number >= self.num_locations:
-            has = f"has <loc0> to <loc{self.num_locations - 1}>" if self.num_locations else "has no location tokens"
+    def is_location(self, token: int) -> bool:
+        """Whether a token is one of the location tokens."""
+        return 0 <= token - self.first_location < self.num_locations
+
+    @property
+    def cells(self) -> int:
+        """How many locations there are."""
+        return self.num_locations // location_places(self.locations)
+
+    def _location(self, token: int) -> int:
+        return (token - self.first_location) % max(1, self.cells)
+
+    def _location_id(self, number: int, before: int) -> int:
+        if number >= self.cells:
+            has = f"has <loc0> to <loc{self.cells - 1}>" if self.num_locations else "has no location tokens"
             raise ValueError(
                 f"<loc{number}> stands in a text, but the language model {has} (locations: {self.locations}): write "
                 "places with the codec and the style that it was trained with"
             )
-        return self.first_location + number
+        return self.first_location + before % location_places(self.locations) * self.cells + number
 
     def _encode_words(self, text: str, marks: bool) -> list[int]:
         raise NotImplementedError
@@ -241,16 +282,8 @@ class LanguageModel(nn.Module):
         logits = self.network(**given, attention_mask=mask, use_cache=False).logits
         return logits[:, -answers.shape[1] :]
 
-    def answer_looking(
-        self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"], counted: Int[Tensor, "m 2"]
-    ) -> Answered:
-        """`answer_logits` of inputs with a shared beginning, and how much of that was looked at.
-
-        Args:
-            inputs: see there.
-            glances: what is to be told: row, token of its prompt after the shared beginning, token of the beginning.
-            counted: of which words it is to be told what they mean: row, token of its prompt after the beginning; none
-                where the model does not count.
+    def answer_looking(self, inputs: LanguageInputs, asked: Asked) -> Answered:
+        """`answer_logits` of inputs with a shared beginning, and what words looked at and were told.
 
         Raises:
             ValueError: this model does not tell.
@@ -263,6 +296,11 @@ class LanguageModel(nn.Module):
     @property
     def counts(self) -> bool:
         """Whether words are told how many things they mean, and `answer_looking` tells which."""
+        return False
+
+    @property
+    def copies(self) -> bool:
+        """Whether words are told the location tokens of boxes, which `Lying.corners` must then have."""
         return False
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from genworld.models.llm_anchors import Anchors, Lying
 from genworld.models.llm_base import (
     AXIS_CELLS,
     Answered,
+    Asked,
     GenerationConfig,
     LanguageInputs,
     LanguageModel,
@@ -25,10 +26,12 @@ from genworld.models.llm_base import (
     LocationStyle,
     SharedStart,
     between_locations,
+    location_places,
     num_locations,
 )
 from genworld.models.llm_counts import NUMBERS
 from genworld.nn.embed import sinusoids
+from genworld.ops.scene_codec import FLAT_CELLS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -59,6 +62,8 @@ class OwnLLMConfig:
         anchored: whether words look at things by how these lie to what they looked at before (see `Anchors`); needs a
             connector that finds objects.
         counting: whether words are told how many things they mean (see `CountHead`); needs `anchored`.
+        copying: whether words are told the location tokens of the boxes they look at (see `CornerHead`); needs
+            `anchored` and locations of style `corner`.
     """
 
     kind: Literal["own"] = "own"
@@ -70,6 +75,7 @@ class OwnLLMConfig:
     max_tokens: int = 512
     anchored: bool = False
     counting: bool = False
+    copying: bool = False
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.num_heads):
@@ -80,19 +86,18 @@ class OwnLLMConfig:
             )
         if self.counting and not self.anchored:
             raise ValueError("counting judges things by how they lie, which needs anchored: true")
-
-
-class _Asked(NamedTuple):
-    """What is to be told beside the logits; see `LanguageModel.answer_looking`."""
-
-    glances: Int[Tensor, "n 3"]
-    counted: Int[Tensor, "m 2"]
+        if self.copying and not (self.anchored and self.locations == "corner"):
+            raise ValueError(
+                "copying tells words the corners of what they looked at, one after another, which needs anchored: true "
+                "and locations: corner"
+            )
 
 
 class OwnLLM(LanguageModel):
     """See `OwnLLMConfig`. Text is lower-cased and normalised to NFC, in answers too.
 
-    Embeddings of location tokens begin as waves of their number, so that places nearby are alike from the start.
+    Embeddings of location tokens begin as waves of their number, so that places nearby are alike from the start. In
+    style `corner`, those that stand first, second, ... have a part in common, too.
     """
 
     def __init__(self, config: OwnLLMConfig) -> None:
@@ -121,7 +126,9 @@ class OwnLLM(LanguageModel):
         self.network = LlamaForCausalLM(settings)
         self._tokenizer: Tokenizer | None = None
         self._anchors = (
-            Anchors(self.network.model.layers, config.width, counting=config.counting) if config.anchored else None
+            Anchors(self.network.model.layers, config.width, counting=config.counting, copying=config.copying)
+            if config.anchored
+            else None
         )
         self._start(config)
         self._start_locations()
@@ -150,16 +157,18 @@ class OwnLLM(LanguageModel):
 
     @torch.no_grad()
     def _start_locations(self) -> None:
-        table = self.network.get_input_embeddings().weight
-        cells = AXIS_CELLS if self.locations == "axis" else 32
-        numbers = torch.arange(self.num_locations)
-        axes = (
-            [numbers] if self.locations == "axis" else [numbers // cells**2, numbers // cells % cells, numbers % cells]
-        )
+        table, places = self.network.get_input_embeddings().weight, location_places(self.locations)
+        numbers, cells = torch.arange(self.cells), FLAT_CELLS
+        axes = [numbers // cells**2, numbers // cells % cells, numbers % cells]
+        if self.locations != "flat32":
+            axes, cells = [numbers], AXIS_CELLS
         width = table.shape[1] // len(axes) // 2 * 2
+        rows = table[self.first_location :].view(places, self.cells, table.shape[1])
         for row, axis in enumerate(axes):
             waves = sinusoids(axis * (AXIS_CELLS / cells), width, longest=AXIS_CELLS / 4)
-            table[self.first_location :, row * width : (row + 1) * width] = waves.to(table)
+            rows[..., row * width : (row + 1) * width] = waves.to(table)
+        if places > 1:
+            rows += torch.randn(places, 1, table.shape[1]) * rows.std()
 
     def answer_logits(self, inputs: LanguageInputs) -> Float[Tensor, "B A V"]:
         """See `LanguageModel`; what prompts share, such as a scene that much is asked about, is read once."""
@@ -168,17 +177,20 @@ class OwnLLM(LanguageModel):
                 return super().answer_logits(inputs)
         return self._go_on(inputs, inputs.start, None).logits
 
-    def answer_looking(
-        self, inputs: LanguageInputs, glances: Int[Tensor, "n 3"], counted: Int[Tensor, "m 2"]
-    ) -> Answered:
+    def answer_looking(self, inputs: LanguageInputs, asked: Asked) -> Answered:
         """See `LanguageModel`."""
         assert inputs.start is not None, "nothing is known to be shared"
-        return self._go_on(inputs, inputs.start, _Asked(glances, counted))
+        return self._go_on(inputs, inputs.start, asked)
 
     @property
     def counts(self) -> bool:
         """See `LanguageModel`."""
         return self._anchors is not None and self._anchors.counts is not None
+
+    @property
+    def copies(self) -> bool:
+        """See `LanguageModel`."""
+        return self._anchors is not None and self._anchors.corners is not None
 
     @torch.no_grad()
     def generate(self, inputs: LanguageInputs, config: GenerationConfig) -> list[list[int]]:
@@ -190,7 +202,7 @@ class OwnLLM(LanguageModel):
         """While this holds, words look at things by how they lie, where the model was made for that."""
         return nullcontext() if self._anchors is None else self._anchors.among(lying)
 
-    def _go_on(self, inputs: LanguageInputs, start: SharedStart, asked: _Asked | None) -> Answered:
+    def _go_on(self, inputs: LanguageInputs, start: SharedStart, asked: Asked | None) -> Answered:
         """Read shared beginnings, then, from each, the rest of its prompts and answers, those of a length together."""
         prompt, keep = inputs.prompt, inputs.keep
         before = prompt.shape[1] - keep.sum(dim=1)  # padding of each prompt, on its left
@@ -200,18 +212,18 @@ class OwnLLM(LanguageModel):
         groups = [torch.tensor(group, device=prompt.device) for group in _alike(lengths.tolist())]
         found = []
         for rows in groups:
-            mine = None if asked is None else _Asked(*(_renumbered(x, _which(x, rows), rows) for x in asked))
+            mine = None if asked is None else Asked(*(_renumbered(x, _which(x, rows), rows) for x in asked))
             part = self._finish(_part(inputs, start, rows), read, mine)
             wide = F.pad(part.logits, (0, 0, 0, inputs.answers.shape[1] - part.logits.shape[1]))
             found.append(part._replace(logits=wide))
-        logits, looks, meant = (torch.cat(parts) for parts in zip(*found, strict=True))
+        logits, *told = (torch.cat(parts) for parts in zip(*found, strict=True))
         logits = logits[torch.cat(groups).argsort()]
-        if asked is None:
-            return Answered(logits, looks, meant)
-        glanced, counted = (torch.cat([_which(x, rows) for rows in groups]).argsort() for x in asked)
-        return Answered(logits, looks[glanced], meant[counted])
+        if asked is not None:
+            order = (torch.cat([_which(x, rows) for rows in groups]).argsort() for x in asked)
+            told = [x[rows] for x, rows in zip(told, order, strict=True)]
+        return Answered(logits, *told)
 
-    def _finish(self, inputs: LanguageInputs, read: Any, asked: _Asked | None) -> Answered:
+    def _finish(self, inputs: LanguageInputs, read: Any, asked: Asked | None) -> Answered:
         """The rest of prompts and answers, padded on the right, after beginnings that have been read."""
         prompt, keep, answers, answers_keep = inputs.prompt, inputs.keep, inputs.answers, inputs.answers_keep
         start = inputs.start
@@ -233,18 +245,17 @@ class OwnLLM(LanguageModel):
                 use_cache=True,
                 output_attentions=asked is not None,
             )
-            meant = None if self._anchors is None else self._anchors.meant
+            heads = (None, None) if self._anchors is None else (self._anchors.meant, self._anchors.copied)
         hidden, ends = out.last_hidden_state, (own[:, None] - 1 + places).clamp(max=longest - 1)
         logits = self.network.lm_head(hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1])))
         none = logits.new_zeros(0, 1)
         if asked is None:
-            return Answered(logits, none, none)
+            return Answered(logits, none, none, none)
         rows, words, seen = asked.glances.unbind(dim=1)
         blocks = out.attentions[1 : max(2, 2 * len(out.attentions) // 3)]
-        looks = [block[rows, :, words, seen].float().mean(dim=1) for block in blocks]
-        return Answered(
-            logits, torch.stack(looks, dim=1), none if meant is None else meant[*asked.counted.unbind(dim=1)]
-        )
+        looks = torch.stack([block[rows, :, words, seen].float().mean(dim=1) for block in blocks], dim=1)
+        about = zip(heads, (asked.counted, asked.copied), strict=True)
+        return Answered(logits, looks, *(none if x is None else x[*which.unbind(dim=1)] for x, which in about))
 
     def fit(self, corpus: Iterable[str]) -> None:
         """Learn the words. Depends on the texts, not on their order.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
@@ -88,8 +88,8 @@ def view_from(tokens: SceneTokens, views: Sequence[tuple[int, tuple[float, float
         near = far.clamp(min=0.1)
         bearings = torch.stack([ahead, left, ahead / near, left / near, far, torch.ones_like(far)], dim=-1)
         bearings = bearings * told[:, None, 3:]
-    things, own, rooms = objects.things[rows], objects.keep[rows], objects.rooms[rows]
-    return SceneTokens(x, keep, ObjectSteps(things, (), last, own, places, rooms, bearings))
+    same = {name: getattr(objects, name)[rows] for name in ("things", "keep", "rooms", "corners")}
+    return SceneTokens(x, keep, ObjectSteps(steps=(), last=last, places=places, bearings=bearings, **same))
 
 
 def places_of(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Tensor, "B Q 15"]:
@@ -100,3 +100,9 @@ def places_of(objects: SceneObjects, batch: PointBatch, cells: int) -> Float[Ten
         metres = centre - batch.middles()[:, None]
         parts, least, most = (batch.cells_at(place) / cells - 0.5 for place in (centre, lower, upper))
         return torch.cat([metres, parts, upper - lower, least, most], dim=-1)
+
+
+def corners_of(places: Float[Tensor, "B Q 15"], cells: int) -> Int[Tensor, "B Q 6"]:
+    """See `ObjectSteps`; of what `places_of` gave."""
+    one, other = ((places.float()[..., 9:] + 0.5) * cells).floor().long().clamp(0, cells - 1).chunk(2, dim=-1)
+    return torch.cat([torch.minimum(one, other), torch.maximum(one, other)], dim=-1)  # the codec's axes may be turned

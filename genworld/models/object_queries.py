@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
-from genworld.models.object_places import places_of
+from genworld.models.object_places import corners_of, places_of
 from genworld.models.object_rooms import rooms_of
 from genworld.models.object_twins import without_twins
 from genworld.models.point_batch import PointBatch
@@ -110,7 +110,8 @@ class ObjectQueries(Part):
         places = places_of(objects, batch, self.config.cells)
         rooms = rooms_of(batch, things < 0, objects.lower, objects.upper, keep & (objects.sure > 0))
         words = torch.sigmoid(objects.sure)[..., None] * objects.words
-        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), objects, keep, places, rooms))
+        corners = corners_of(places, self.config.cells)
+        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), objects, keep, places, rooms, corners))
 
     def _objects(self, x: Float[Tensor, "B Q D"], at: Float[Tensor, "B Q 3"]) -> SceneObjects:
         with without_autocast(x):

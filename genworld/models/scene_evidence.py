@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genworld.models.llm_base import LanguageModel
+from genworld.models.llm_corners import CORNERS
 from genworld.ops.precision import without_autocast
 from genworld.types import Turn
 
@@ -100,8 +101,7 @@ def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) 
     for (end, share, late), some in groupby(turn.about, lambda x: (x.known_at, x.share, x.late)):
         word, things = _word(llm, turn, length, end), [(x.thing, x.share) for x in some]
         found += [Look(word, each, late) for each in ([things] if share < 1 else [[thing] for thing in things])]
-    boxed = [at for at, token in enumerate(answer) if 0 <= token - llm.first_location < llm.num_locations]
-    return found + [Look(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in boxed]
+    return found + [Look(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in _located(llm, answer)]
 
 
 class Meant(NamedTuple):
@@ -143,6 +143,55 @@ def counting(llm: LanguageModel, turn: Turn, length: int) -> list[tuple[int, lis
         length: see `looking`.
     """
     return [(_word(llm, turn, length, x.known_at), list(x.things)) for x in turn.counted] if llm.counts else []
+
+
+class Copied(NamedTuple):
+    """Which corner of a box follows words.
+
+    Attributes:
+        at: row, token of its prompt after what prompts share; see `answer_looking`.
+        corners: which follows; the number of corners for none.
+    """
+
+    at: Int[Tensor, "k 2"]
+    corners: Int[Tensor, " k"]
+
+    @classmethod
+    def of(cls, said: Iterable[tuple[int, int, int]]) -> Self:
+        """From rows, their words, and what follows these."""
+        rows = torch.tensor(list(said), dtype=torch.long).view(-1, 3)
+        return cls(rows[:, :2], rows[:, 2])
+
+    def lost(self, logits: Float[Tensor, "k 7"]) -> Float[Tensor, " k"]:
+        """Of each word, the cross-entropy of what follows it."""
+        if not len(self.at):
+            return logits.new_zeros(0)
+        with without_autocast(logits):
+            return F.cross_entropy(logits.float(), self.corners.to(logits.device), reduction="none")
+
+
+def copying(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) -> list[tuple[int, int]]:
+    """Tokens from which those of an answer follow, and which corner each of these is; see `Copied`.
+
+    Nothing is taught by answers with location tokens that are no boxes of what turns are about, and where the language
+    model does not copy.
+
+    Args:
+        llm: counts tokens.
+        turn: with what it is about.
+        length: see `looking`.
+        answer: ids of the answer.
+    """
+    located = _located(llm, answer)
+    if not llm.copies or not turn.about or len(located) % CORNERS:
+        return []
+    corners = {at: number % CORNERS for number, at in enumerate(located)}
+    return [(length - 1 + at, corners.get(at, CORNERS)) for at in range(len(answer))]
+
+
+def _located(llm: LanguageModel, answer: Sequence[int]) -> list[int]:
+    """Which tokens of an answer are location tokens."""
+    return [at for at, token in enumerate(answer) if llm.is_location(token)]
 
 
 def _word(llm: LanguageModel, turn: Turn, length: int, end: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,13 @@ from genworld.models.connector_parts import ObjectSteps
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
 from genworld.models.llm_anchors import Lying
-from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
+from genworld.models.llm_base import SCENE_MARK, Asked, LanguageInputs, SharedStart
+from genworld.models.llm_corners import CORNERS
 from genworld.models.object_losses import KnownObjects, ObjectLosses, match_objects, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.object_relations import relations_of
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Glances, Meant, counting, looking
+from genworld.models.scene_evidence import Copied, Glances, Meant, copying, counting, looking
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
 from genworld.types import PointSet, Turn
@@ -83,6 +85,20 @@ class TurnLosses:
     sums: Float[Tensor, " B"]
     counts: Int[Tensor, " B"]
     right: Int[Tensor, " B"]
+
+
+class EvidenceLosses(NamedTuple):
+    """See `SceneLLM.evidence_losses`.
+
+    Attributes:
+        looks: of what should be looked at, too little of which was.
+        counts: of words whose things are counted.
+        corners: of words from which tokens of answers follow.
+    """
+
+    looks: Float[Tensor, " G"]
+    counts: Float[Tensor, " M"]
+    corners: Float[Tensor, " K"]
 
 
 class SceneLLM(nn.Module):
@@ -149,7 +165,12 @@ class SceneLLM(nn.Module):
             return None
         real = objects.keep
         pairs = relations_of(objects) * (real[:, :, None] & real[:, None])[..., None]
-        return Lying(pairs, scenes.rows, (ids == PLACEHOLDER).int().argmax(dim=1), real.sum(dim=1), scenes.settled.x)
+        first, corners = (ids == PLACEHOLDER).int().argmax(dim=1), None
+        if self.llm.copies:
+            each = self.llm.cells * torch.arange(CORNERS, device=ids.device)  # tokens that stand first, second, ...
+            tokens = self.llm.first_location + each + objects.corners.clamp(max=self.llm.cells - 1)
+            corners = self.llm.embed(tokens)
+        return Lying(pairs, scenes.rows, first, real.sum(dim=1), scenes.settled.x, corners)
 
     def see(self, turns: Sequence[Turn]) -> SeenScenes:
         """The scenes of turns; those that share the tensors of a scene, and the place they ask from, share the work."""
@@ -221,12 +242,10 @@ class SceneLLM(nn.Module):
         """The same of inputs with answers."""
         return self._losses(self.logits(inputs), inputs)
 
-    def evidence_losses(
-        self, inputs: SceneInputs, turns: Sequence[Turn]
-    ) -> tuple[TurnLosses, Float[Tensor, " G"], Float[Tensor, " M"]]:
-        """Losses of answers, how little the tokens of what turns are about were looked at, and how badly counted.
+    def evidence_losses(self, inputs: SceneInputs, turns: Sequence[Turn]) -> tuple[TurnLosses, EvidenceLosses]:
+        """Losses of answers, and how little words found, counted and copied of what turns are about.
 
-        The second is, for every thing that a turn is about, minus the logarithm of the attention that the word of the
+        `looks` is, for every thing that a turn is about, minus the logarithm of the attention that the word of the
         prompt by which it is known ("chair" of "what colour is the small chair?") pays to its token; and where the
         answer is a box, also each word from which one of its tokens follows. Things that are known together should
         each get their share (`About.share`), which the cross-entropy with these shares tells. It is that of the block
@@ -235,13 +254,14 @@ class SceneLLM(nn.Module):
         it looks anything up. (It has to be told which word looks: asked that any look, words and heads share the things
         out among them, without reading the question.)
 
-        The third is, for every word whose things are counted, how unlikely its `CountHead` holds it that it means
-        just these; empty where the language model has none.
+        `counts` is, for every word whose things are counted, how unlikely its `CountHead` holds it that it means
+        just these; `corners`, for every word from which a token of an answer follows, how unlikely its `CornerHead`
+        holds it that this is that corner of a box, or none. They are empty where the language model has none.
 
         Args:
             inputs: of the turns.
             turns: with what they are about; those of which it is not known, or that are about more than six things,
-                have no part in the second.
+                have no part in `looks`.
 
         Raises:
             ValueError: the scenes have different numbers of tokens, the language model does not tell, or see
@@ -259,22 +279,31 @@ class SceneLLM(nn.Module):
         tokens = [torch.where(found < 0, found, found + first).tolist() for found in queries]
         device = inputs.prompt.device
         lengths = [len(self._prompt_ids(turn)) - start.length for turn in turns]
-        asked = list(enumerate(zip(turns, inputs.scenes.rows.tolist(), lengths, strict=True)))
+        asked = [
+            (row, turn, scene, length, self._answer_ids(turn))
+            for row, (turn, scene, length) in enumerate(zip(turns, inputs.scenes.rows.tolist(), lengths, strict=True))
+        ]
         glances = Glances.of(
             (row, look.at(tokens[scene]))
-            for row, (turn, scene, length) in asked
-            for look in looking(self.llm, turn, length, self._answer_ids(turn))
+            for row, turn, scene, length, answer in asked
+            for look in looking(self.llm, turn, length, answer)
         )
         meant = Meant.of(
             (
                 (row, word, queries[scene][things].tolist())
-                for row, (turn, scene, length) in asked
+                for row, turn, scene, length, _ in asked
                 for word, things in counting(self.llm, turn, length)
             ),
             objects.keep.shape[1],
         )
-        answered = self.llm.answer_looking(inputs, glances.at.to(device), meant.at.to(device))
-        return self._losses(answered.logits, inputs), glances.unseen(answered.looks), meant.lost(answered.meant)
+        copied = Copied.of(
+            (row, word, corner)
+            for row, turn, _, length, answer in asked
+            for word, corner in copying(self.llm, turn, length, answer)
+        )
+        answered = self.llm.answer_looking(inputs, Asked(*(x.at.to(device) for x in (glances, meant, copied))))
+        lost = EvidenceLosses(glances.unseen(answered.looks), meant.lost(answered.meant), copied.lost(answered.corners))
+        return self._losses(answered.logits, inputs), lost
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep

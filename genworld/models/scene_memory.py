@@ -19,6 +19,8 @@ from genworld.types import PointSet
 
 _MOST = 1 << 16
 """Scenes that are kept; the one that was not asked for longest goes first."""
+_ROWS = ("things", "keep", "places", "corners")
+"""What is kept of objects that has a row for each thing or point."""
 
 
 class SceneMemory:
@@ -61,7 +63,9 @@ class SceneMemory:
         objects = seen.objects
         if objects is not None:
             last = SceneObjects(*(x[0] for x in objects.last))
-            objects = ObjectSteps(objects.things[0], (), last, objects.keep[0], objects.places[0], objects.rooms[0])
+            objects = ObjectSteps(
+                steps=(), last=last, **{name: getattr(objects, name)[0] for name in (*_ROWS, "rooms")}
+            )
         return SceneTokens(seen.x[0], seen.keep[0], objects)
 
 
@@ -71,8 +75,8 @@ def _together(scenes: Sequence[SceneTokens]) -> SceneTokens:
     if known:
         lasts = [one.last for one in known]
         last = SceneObjects(*(_padded(list(x)) for x in zip(*lasts, strict=True)))
-        things, keep, places = (_padded([getattr(one, name) for one in known]) for name in ("things", "keep", "places"))
-        objects = ObjectSteps(things, (), last, keep, places, _squares([one.rooms for one in known]))
+        rows = {name: _padded([getattr(one, name) for one in known]) for name in _ROWS}
+        objects = ObjectSteps(steps=(), last=last, rooms=_squares([one.rooms for one in known]), **rows)
     return SceneTokens(_padded([scene.x for scene in scenes]), _padded([scene.keep for scene in scenes]), objects)
 
 

@@ -140,9 +140,9 @@ class Converse(ExampleTask[Turn]):
             objects = self._objects(self.model.object_losses(inputs.scenes), logs, units)
             loss = loss + config.objects * objects[inputs.scenes.rows].sum()
         if config.evidence:
-            found, unseen, miscounted = self.model.evidence_losses(inputs, pack.samples)
-            loss = loss + config.evidence * (unseen.sum() + miscounted.sum())
-            for name, lost in (("evidence", unseen), ("counts", miscounted)):
+            found, evidence = self.model.evidence_losses(inputs, pack.samples)
+            for name, lost in evidence._asdict().items():
+                loss = loss + config.evidence * lost.sum()
                 logs[f"loss/{name}"], units[f"loss/{name}"] = lost.detach().sum(), len(lost)
         else:
             found = self.model.answer_losses(inputs)

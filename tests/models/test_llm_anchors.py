@@ -9,8 +9,7 @@ import torch
 
 from genworld.models.connectors import Connector, ConnectorConfig, NormConfig, ObjectQueriesConfig, PlacesConfig
 from genworld.models.llm import build_llm
-from genworld.models.llm_anchors import Lying
-from genworld.models.llm_base import GenerationConfig
+from genworld.models.llm_base import Asked, GenerationConfig
 from genworld.models.object_relations import RELATIONS
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.types import Turn
@@ -20,15 +19,16 @@ PARTS = (NormConfig(), ObjectQueriesConfig(width=16, depth=1, num_heads=2, num_q
 SHORT = GenerationConfig(max_tokens=6)
 
 
-def make_model(anchored: bool, gates: float = 0.0, *, counting: bool = False) -> SceneLLM:
+def make_model(anchored: bool, gates: float = 0.0, *, telling: bool = False) -> SceneLLM:
     torch.manual_seed(0)
-    llm = replace(OWN, anchored=anchored, counting=counting, depth=3)
+    heads = {"counting": True, "copying": True, "locations": "corner"} if telling else {}
+    llm = replace(OWN, anchored=anchored, depth=3, **heads)
     model = SceneLLM(SceneLLMConfig(connector=ConnectorConfig(parts=PARTS), llm=llm), FEATURES).eval()
     model.fit_tokenizer(["what is the red chair next to? a lamp sofa where box"])
     assert isinstance(model.connector, Connector)
     torch.manual_seed(1)
     for name, x in model.llm.named_parameters():
-        if "relate" in name or ".count." in name:
+        if any(part in name for part in ("relate", ".count.", ".corners.")):
             torch.nn.init.normal_(x, std=gates)  # of 0: none
     return model
 
@@ -56,10 +56,10 @@ def test_it_begins_with_two_relations_and_is_nothing_without_gates() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("counting", [False, True])
-def test_who_shares_a_batch_or_a_beginning_makes_no_difference(counting: bool) -> None:
-    model = make_model(anchored=True, gates=0.5, counting=counting)
-    plain = make_model(anchored=True, gates=0.5 * counting)
+@pytest.mark.parametrize("telling", [False, True])
+def test_who_shares_a_batch_or_a_beginning_makes_no_difference(telling: bool) -> None:
+    model = make_model(anchored=True, gates=0.5, telling=telling)
+    plain = make_model(anchored=True, gates=0.5 * telling)
     asked = turns()
     alone = torch.cat([model.loss([turn]).sums for turn in asked])
     assert not torch.allclose(alone, plain.loss(asked).sums, atol=1e-3)
@@ -72,9 +72,9 @@ def test_who_shares_a_batch_or_a_beginning_makes_no_difference(counting: bool) -
 
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [1, 2])
-@pytest.mark.parametrize("counting", [False, True])
-def test_generation_follows_the_logits_of_the_loss(beams: int, counting: bool) -> None:
-    model = make_model(anchored=True, gates=0.5, counting=counting)
+@pytest.mark.parametrize("telling", [False, True])
+def test_generation_follows_the_logits_of_the_loss(beams: int, telling: bool) -> None:
+    model = make_model(anchored=True, gates=0.5, telling=telling)
     inputs = model.inputs(turns()[:1], with_answers=False)
     (ids,) = model.llm.generate(inputs, replace(SHORT, num_beams=beams))
     if beams == 1:
@@ -107,6 +107,6 @@ def test_what_is_looked_at_next_lies_near_what_was_looked_at() -> None:
     glances = torch.stack([torch.zeros(3).long(), words, torch.full((3,), first + 3)], dim=1)
     looks = {}
     for name, table in (("near", torch.zeros_like(pairs)), ("far", pairs)):
-        lying = Lying(table, inputs.lying.rows, inputs.lying.first, inputs.lying.counts, inputs.lying.things)
-        looks[name] = llm.answer_looking(replace(inputs, lying=lying), glances, glances[:0, :2]).looks
+        given = replace(inputs, lying=replace(inputs.lying, pairs=table))
+        looks[name] = llm.answer_looking(given, Asked(glances, *2 * [glances[:0, :2]])).looks
     assert (looks["far"] < 0.5 * looks["near"]).all()

@@ -17,7 +17,7 @@ from genworld.models.connectors import (
     PlacesConfig,
 )
 from genworld.models.object_losses import KnownObjects, belong, object_losses
-from genworld.models.object_places import view_from
+from genworld.models.object_places import corners_of, places_of, view_from
 from genworld.models.object_queries import choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
@@ -96,6 +96,18 @@ def test_cells_at_is_the_codec() -> None:
     assert (batch.cells_at(places) - exact).abs().max() < 0.1
 
 
+def test_corners_are_the_location_tokens_of_boxes() -> None:
+    codec = SceneCodec.from_bounds((-1, -2, 0), (7, 5, 3), cells=64)
+    points = torch.rand(500, 3) * torch.tensor([8.0, 7.0, 3.0]) - torch.tensor([1.0, 2.0, 0.0])
+    batch = PointBatch.stack([PointSet(torch.zeros(500, 2), points, torch.zeros(500, 3), codec.voxels(points))])
+    lower = torch.rand(1, 20, 3) * torch.tensor([7.0, 6.0, 2.0]) - torch.tensor([1.0, 2.0, 0.0])
+    said = SceneObjects(lower, lower + 0.2 + 0.8 * torch.rand(1, 20, 3), torch.ones(1, 20), torch.zeros(1, 20, 4))
+    found = corners_of(places_of(said, batch, 64), 64)
+    wanted = codec.box_tokens(said.lower, said.upper)
+    assert (found - wanted).abs().max() <= 1
+    assert (found == wanted).float().mean() > 0.9  # a corner may lie next to the edge of a cell
+
+
 def test_iou_by_hand() -> None:
     first, second = boxes((0, 0, 0, 2, 2, 2)), boxes((1, 0, 0, 3, 2, 2))
     assert intersection_over_union(*first, *second).item() == pytest.approx(4 / 12)
@@ -117,7 +129,13 @@ def losses_of(said: SceneObjects, known: KnownObjects, table: torch.Tensor):
     things = torch.where(belong(points.points, known), 20.0, -20.0)[None]
     return object_losses(
         ObjectSteps(
-            things, (said,), said, torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, 15), torch.zeros(1, 4, 4)
+            things,
+            (said,),
+            said,
+            torch.ones(1, 4, dtype=torch.bool),
+            torch.zeros(1, 4, 15),
+            torch.zeros(1, 4, 4),
+            torch.zeros(1, 4, 6).long(),
         ),
         batch,
         [known],
@@ -245,7 +263,9 @@ def test_bearings_by_hand() -> None:
     tokens = SceneTokens(
         torch.zeros(1, 2, 4),
         keep,
-        ObjectSteps(torch.zeros(1, 3), (), said, keep, torch.zeros(1, 2, 15), torch.zeros(1, 2, 2)),
+        ObjectSteps(
+            torch.zeros(1, 3), (), said, keep, torch.zeros(1, 2, 15), torch.zeros(1, 2, 2), torch.zeros(1, 2, 6).long()
+        ),
     )
     found = view_from(tokens, [(0, (1.0, 1.0, torch.pi / 2)), (0, None)]).objects
     assert found is not None

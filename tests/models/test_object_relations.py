@@ -25,7 +25,7 @@ def lying(rooms: torch.Tensor | None = None, sure: float = 9.0) -> SceneTokens:
     said = SceneObjects(lower[None], upper[None], certain, torch.zeros(1, 5, WIDTH))
     keep = torch.ones(1, 5, dtype=torch.bool)
     shared = torch.ones(1, 5, 5) if rooms is None else rooms[None]
-    objects = ObjectSteps(torch.zeros(1, 3), (), said, keep, torch.zeros(1, 5, 15), shared)
+    objects = ObjectSteps(torch.zeros(1, 3), (), said, keep, torch.zeros(1, 5, 15), shared, torch.zeros(1, 5, 6).long())
     return SceneTokens(torch.eye(5, WIDTH)[None], keep, objects)
 
 

@@ -9,16 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from genworld.models.scene_evidence import Glances, Look, Meant, counting, looking
+from genworld.models.scene_evidence import Copied, Glances, Look, Meant, copying, counting, looking
 from genworld.tasks.converse import Converse, ConverseConfig
 from genworld.types import About, Counted, Pack, Turn
 from tests.models.scene_llm_cases import OWN, furnished, furnished_turns, make_task
 
 COUNTING = replace(OWN, depth=3, anchored=True, counting=True)
+COPYING = replace(OWN, depth=3, anchored=True, locations="corner", copying=True)
 
 
-def learn(task: Converse, turns: Sequence[Turn], log: str) -> None:
-    """Four turns have this loss and others have not: it halves, and answers are lost as without it."""
+def learn(task: Converse, turns: Sequence[Turn], log: str, count: int = 4) -> None:
+    """So many words have this loss and others have not: it halves, and answers are lost as without it."""
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
     lost = []
     for _ in range(60):
@@ -27,9 +28,9 @@ def learn(task: Converse, turns: Sequence[Turn], log: str) -> None:
         optimizer.zero_grad()
         out.loss.backward()
         optimizer.step()
-    assert out.units[log] == 4
+    assert out.units[log] == count
     assert lost[-1] < lost[0] / 2
-    losses, _, _ = task.model.evidence_losses(task.model.inputs(turns, with_answers=True), turns)
+    losses, _ = task.model.evidence_losses(task.model.inputs(turns, with_answers=True), turns)
     torch.testing.assert_close(losses.sums, task.model.loss(turns).sums)
 
 
@@ -40,7 +41,7 @@ def test_evidence_is_that_the_things_asked_about_are_looked_at() -> None:
     turns = [replace(turn, about=known, prompt=asked) for turn in furnished_turns(4)]
     turns.append(replace(turns[0], position=4, id="q4", about=()))
     turns.append(replace(turns[0], position=5, id="q5", about=7 * known))  # too many to look at
-    learn(task, turns, "loss/evidence")
+    learn(task, turns, "loss/looks")
 
 
 def test_words_learn_which_things_they_count() -> None:
@@ -52,6 +53,33 @@ def test_words_learn_which_things_they_count() -> None:
     ]
     turns.append(replace(turns[0], position=4, id="q4", counted=()))
     learn(task, turns, "loss/counts")
+
+
+def test_words_learn_which_corner_of_a_box_comes_next() -> None:
+    task = make_task(COPYING, answers=1, objects=1, evidence=0.5)
+    asked, box = "Where is the chair?", "<loc3><loc4><loc5><loc6><loc7><loc8>"
+    turns = [replace(turn, prompt=asked, answer=box, about=(About(0, 18),)) for turn in furnished_turns(4)]
+    turns.append(replace(turns[0], position=4, id="q4", about=()))  # nobody knows what it is about
+    turns.append(replace(turns[0], position=5, id="q5", answer="<loc3><loc4><loc5>"))  # a point
+    learn(task, turns, "loss/corners", count=4 * 7)
+
+
+@torch.no_grad()
+def test_words_from_which_corners_follow_are_told_by_token() -> None:
+    (turn,) = furnished_turns(1)
+    turn = replace(turn, answer="at <loc3><loc4><loc5><loc6><loc7><loc8>", about=(About(0, 2),))
+    assert copying(make_task(answers=1).model.llm, turn, 9, [1]) == []  # it does not copy
+    llm = make_task(COPYING, answers=1).model.llm
+    answer = [*llm.encode(turn.answer), llm.end]
+    first = len(answer) - 7
+    wanted = [*[6] * first, 0, 1, 2, 3, 4, 5, 6]
+    assert copying(llm, turn, 9, answer) == [(8 + at, corner) for at, corner in enumerate(wanted)]
+    assert copying(llm, turn, 9, answer[:-2]) == []  # five are no box
+    found = Copied.of([(5, 8, 0), (6, 9, 6)])
+    assert (found.at.tolist(), found.corners.tolist()) == ([[5, 8], [6, 9]], [0, 6])
+    sure = 30.0 * torch.nn.functional.one_hot(found.corners, 7)
+    assert (found.lost(sure) < 1e-6).all()
+    assert (found.lost(-sure) > 20).all()
 
 
 @torch.no_grad()
@@ -125,6 +153,6 @@ def test_evidence_needs_objects_and_a_model_that_tells() -> None:
 def test_without_anything_asked_about_there_is_no_evidence() -> None:
     task = make_task(answers=1, objects=1, evidence=1)
     out = task(Pack(tuple(furnished_turns(2))), seed=0, step=0)
-    assert out.units["loss/evidence"] == 0
-    assert out.logs["loss/evidence"] == 0
+    assert out.units["loss/looks"] == 0
+    assert out.logs["loss/looks"] == 0
     assert out.loss.isfinite()
