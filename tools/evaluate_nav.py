@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--sort", choices=("object", "instruction", "point"), default="object", help="(object)")
     parser.add_argument("--policies", nargs="*", choices=POLICIES, default=list(POLICIES), help="who walks (all)")
     parser.add_argument("--run", type=Path, help="a run of configs/scene/navigate.yaml: its agent walks, too")
+    parser.add_argument("--no-blind", action="store_true", help="leave out the agent with black pictures, the slowest")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of episodes and of random agents (0)")
     parser.add_argument("--max-steps", type=int, default=500, help="a walk is cut after so many actions (500)")
     parser.add_argument("--out", type=Path, default=Path("out/nav/results.json"), help="(out/nav/results.json)")
@@ -45,7 +46,7 @@ def main() -> int:
     from genworld.train.runtime import leave_world
 
     exam = NavigationExam(floors=args.floors, sort=args.sort, each=args.each, seed=args.seed, max_steps=args.max_steps)
-    agents = [] if args.run is None else scene_agents(args.run)
+    agents = [] if args.run is None else scene_agents(args.run, blind=not args.no_blind)
     kept = args.out.with_suffix(".walks")
     scores = evaluate_navigation(exam, [*agents, *(baseline_agent(name) for name in args.policies)], kept)
     if scores.is_main:
