@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from genworld.models.llm_base import LanguageModel
+from genworld.models.llm_base import Answered, Asked, LanguageModel
 from genworld.models.llm_corners import CORNERS
 from genworld.ops.precision import without_autocast
 from genworld.types import Turn
@@ -187,6 +187,81 @@ def copying(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) 
         return []
     corners = {at: number % CORNERS for number, at in enumerate(located)}
     return [(length - 1 + at, corners.get(at, CORNERS)) for at in range(len(answer))]
+
+
+class EvidenceLosses(NamedTuple):
+    """See `SceneLLM.evidence_losses`.
+
+    Attributes:
+        looks: of what should be looked at, too little of which was.
+        counts: of words whose things are counted.
+        corners: of words from which tokens of answers follow.
+    """
+
+    looks: Float[Tensor, " G"]
+    counts: Float[Tensor, " M"]
+    corners: Float[Tensor, " K"]
+
+
+class Spoken(NamedTuple):
+    """A turn as it is read.
+
+    Attributes:
+        turn: with what it is about, and what it counts.
+        scene: number of its scene.
+        length: tokens of its prompt after what prompts share.
+        answer: ids of its answer.
+    """
+
+    turn: Turn
+    scene: int
+    length: int
+    answer: list[int]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What words of turns should look at, count and copy."""
+
+    glances: Glances
+    meant: Meant
+    copied: Copied
+
+    @classmethod
+    def of(
+        cls, llm: LanguageModel, spoken: Sequence[Spoken], queries: Sequence[Int[Tensor, " N"]], first: int, num: int
+    ) -> Self:
+        """From turns, in the order of their rows.
+
+        Args:
+            llm: counts tokens.
+            spoken: the turns.
+            queries: for each scene, the token of each of its things among those of the scene; -1 for none.
+            first: place of a scene's first token in what prompts share.
+            num: tokens of a scene.
+        """
+        tokens = [torch.where(found < 0, found, found + first).tolist() for found in queries]
+        rows = list(enumerate(spoken))
+        glances = [
+            (row, look.at(tokens[x.scene])) for row, x in rows for look in looking(llm, x.turn, x.length, x.answer)
+        ]
+        meant = [
+            (row, word, queries[x.scene][things].tolist())
+            for row, x in rows
+            for word, things in counting(llm, x.turn, x.length)
+        ]
+        copied = [(row, word, corner) for row, x in rows for word, corner in copying(llm, x.turn, x.length, x.answer)]
+        return cls(Glances.of(glances), Meant.of(meant, num), Copied.of(copied))
+
+    def asked(self, device: torch.device) -> Asked:
+        """What a language model has to tell for it."""
+        return Asked(*(x.at.to(device) for x in (self.glances, self.meant, self.copied)))
+
+    def lost(self, answered: Answered) -> EvidenceLosses:
+        """How little of it there was."""
+        return EvidenceLosses(
+            self.glances.unseen(answered.looks), self.meant.lost(answered.meant), self.copied.lost(answered.corners)
+        )
 
 
 def _located(llm: LanguageModel, answer: Sequence[int]) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +14,13 @@ from genworld.models.connector_parts import ObjectSteps
 from genworld.models.connectors import Connector, ConnectorConfig, SceneTokens
 from genworld.models.llm import GenerationConfig, LLMConfig, OwnLLMConfig, build_llm
 from genworld.models.llm_anchors import Lying
-from genworld.models.llm_base import SCENE_MARK, Asked, LanguageInputs, SharedStart
+from genworld.models.llm_base import SCENE_MARK, LanguageInputs, SharedStart
 from genworld.models.llm_corners import CORNERS
 from genworld.models.object_losses import KnownObjects, ObjectLosses, match_objects, object_losses
 from genworld.models.object_places import view_from
 from genworld.models.object_relations import relations_of
 from genworld.models.point_batch import PointBatch
-from genworld.models.scene_evidence import Copied, Glances, Meant, copying, counting, looking
+from genworld.models.scene_evidence import Evidence, EvidenceLosses, Spoken
 from genworld.models.scene_memory import SceneMemory
 from genworld.ops.precision import without_autocast
 from genworld.types import PointSet, Turn
@@ -85,20 +84,6 @@ class TurnLosses:
     sums: Float[Tensor, " B"]
     counts: Int[Tensor, " B"]
     right: Int[Tensor, " B"]
-
-
-class EvidenceLosses(NamedTuple):
-    """See `SceneLLM.evidence_losses`.
-
-    Attributes:
-        looks: of what should be looked at, too little of which was.
-        counts: of words whose things are counted.
-        corners: of words from which tokens of answers follow.
-    """
-
-    looks: Float[Tensor, " G"]
-    counts: Float[Tensor, " M"]
-    corners: Float[Tensor, " K"]
 
 
 class SceneLLM(nn.Module):
@@ -275,35 +260,14 @@ class SceneLLM(nn.Module):
             )
         known, objects = self._objects(inputs.scenes)
         queries = match_objects(objects, known, self.llm.table)
-        first = start.length - inputs.scenes.tokens.x.shape[1]
-        tokens = [torch.where(found < 0, found, found + first).tolist() for found in queries]
-        device = inputs.prompt.device
-        lengths = [len(self._prompt_ids(turn)) - start.length for turn in turns]
-        asked = [
-            (row, turn, scene, length, self._answer_ids(turn))
-            for row, (turn, scene, length) in enumerate(zip(turns, inputs.scenes.rows.tolist(), lengths, strict=True))
+        spoken = [
+            Spoken(turn, scene, len(self._prompt_ids(turn)) - start.length, self._answer_ids(turn))
+            for turn, scene in zip(turns, inputs.scenes.rows.tolist(), strict=True)
         ]
-        glances = Glances.of(
-            (row, look.at(tokens[scene]))
-            for row, turn, scene, length, answer in asked
-            for look in looking(self.llm, turn, length, answer)
-        )
-        meant = Meant.of(
-            (
-                (row, word, queries[scene][things].tolist())
-                for row, turn, scene, length, _ in asked
-                for word, things in counting(self.llm, turn, length)
-            ),
-            objects.keep.shape[1],
-        )
-        copied = Copied.of(
-            (row, word, corner)
-            for row, turn, _, length, answer in asked
-            for word, corner in copying(self.llm, turn, length, answer)
-        )
-        answered = self.llm.answer_looking(inputs, Asked(*(x.at.to(device) for x in (glances, meant, copied))))
-        lost = EvidenceLosses(glances.unseen(answered.looks), meant.lost(answered.meant), copied.lost(answered.corners))
-        return self._losses(answered.logits, inputs), lost
+        num = inputs.scenes.tokens.x.shape[1]
+        evidence = Evidence.of(self.llm, spoken, queries, start.length - num, num)
+        answered = self.llm.answer_looking(inputs, evidence.asked(inputs.prompt.device))
+        return self._losses(answered.logits, inputs), evidence.lost(answered)
 
     def _losses(self, logits: Float[Tensor, "B A V"], inputs: SceneInputs) -> TurnLosses:
         keep = inputs.answers_keep
