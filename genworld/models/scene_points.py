@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -38,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 LifterConfig = DirectLifterConfig | FusionLifterConfig | FieldLifterConfig
 _FORMAT = "genworld scene points 1"
+_PATCH = 0.1
+"""Metres between patches of a view that hangs on a wall."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,9 @@ class ScenePointsConfig:
         max_points: at most so many are kept, which cover the scene (see `covering_points`).
         colour_weight: metres that a step from black to white is worth when points are chosen: what differs from its
             surroundings keeps its points.
-        lifted: False keeps the patches of views as they are, spread evenly over all views and without places: what is
-            left without lifting, to measure what it is worth. The lifter then only says where location tokens are.
+        lifted: False hangs the views side by side like pictures on a wall, and keeps patches evenly spread over them:
+            what is left without depth and poses, to measure what lifting is worth. The lifter then only says where
+            location tokens are.
         background: what gets few points only; None treats all alike.
         max_views: only so many views, which show most of the scene together; None for all.
         cells: location tokens along each axis.
@@ -149,24 +151,28 @@ class ScenePoints:
             raise ValueError(f"scene {scene.name!r}: {error}") from None
         codec = replace(cloud.codec, cells=self.config.cells)
         if not self.config.lifted:
-            return LiftedScene(scene.name, self._patches(scene), codec)
+            return LiftedScene(scene.name, self._patches(scene, codec), codec)
         return self._chosen(scene.name, cloud, codec)
 
-    def _patches(self, scene: Scene) -> PointSet:
-        """Patches of all views, all at one place."""
-        rows, colours = [], []
+    def _patches(self, scene: Scene, codec: SceneCodec) -> PointSet:
+        """Patches of all views, side by side on a wall; voxels are view, column and row from below."""
+        rows, colours, places, left = [], [], [], 0
         for index in range(scene.num_views):
             view = scene.view(index)
             table = self.features(index, view)
             high, wide = table.index.shape
             grid = F.adaptive_avg_pool2d(view.pixels, (high, wide))
-            seen = table.index.flatten() >= 0
-            rows.append(table.rows[table.index.flatten()[seen]])
-            colours.append((rearrange(grid, "c r w -> (r w) c")[seen] + 1) / 2)
-        features, tints = torch.cat(rows).half().float(), torch.cat(colours).half().float()
-        kept = torch.linspace(0, len(features) - 1, min(len(features), self.config.max_points)).round().long()
-        nowhere = torch.zeros(len(kept), 3)
-        return PointSet(features[kept], nowhere, tints[kept], nowhere.long())
+            row, column = (table.index >= 0).nonzero().unbind(dim=1)
+            rows.append(table.rows[table.index[row, column]])
+            colours.append((grid[:, row, column].T + 1) / 2)
+            places.append(torch.stack([torch.full_like(row, index), column, high - 1 - row, left + column], dim=1))
+            left += 2 * wide
+        every = torch.cat(places)
+        kept = torch.linspace(0, len(every) - 1, min(len(every), self.config.max_points)).round().long()
+        features, tints = torch.cat(rows)[kept].half().float(), torch.cat(colours)[kept].half().float()
+        view_column_row, along = every[kept, :3], every[kept, 3]
+        points = torch.stack([along, torch.zeros_like(along), view_column_row[:, 2]], dim=1) * _PATCH
+        return PointSet(features, points, tints, view_column_row.clamp(max=codec.cells - 1))
 
     def _chosen(self, name: str, cloud: FeatureCloud, codec: SceneCodec) -> LiftedScene:
         places = torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1)

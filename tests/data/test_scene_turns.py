@@ -158,14 +158,19 @@ def test_points_come_back_from_their_file_and_keep_what_is_small(folder: Path) -
     assert kept.codec == fresh.codec
 
 
-def test_without_lifting_patches_have_no_places(folder: Path) -> None:
+def test_without_lifting_views_hang_side_by_side(folder: Path) -> None:
     source = room_turns(folder)
     scene = source.facts(0).floor.scene(source.data.size)
     placed, flat = (ScenePoints(replace(points_config(), lifted=lifted))(scene) for lifted in (True, False))
     assert flat.codec == placed.codec
     assert len(flat.points) == 64
-    assert not flat.points.points.any()
-    assert not flat.points.voxels.any()
+    view, column, row = flat.points.voxels.unbind(dim=1)
+    assert view.unique().tolist() == list(range(scene.num_views))
+    wide = 4  # patches of a view
+    assert max(column.max(), row.max()) < wide
+    along = column + 2 * wide * view
+    expected = torch.stack([along, torch.zeros_like(along), row], dim=1) / 10
+    assert torch.allclose(flat.points.points, expected)
     assert flat.points.features.shape == placed.points.features.shape
     assert len(flat.points.features.unique(dim=0)) > 32
 
