@@ -12,7 +12,7 @@ from genworld.experiment import load_experiment, train
 from genworld.pipelines.keep import Keep
 from genworld.pipelines.video import VideoGenerator
 from genworld.train.checkpoint import find_problems, latest_checkpoint
-from tools.release import release
+from tools.release import release, use
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "configs" / "smoke" / "text_to_video.yaml"
@@ -40,6 +40,14 @@ def test_nothing_is_written_over(run: Path, tmp_path: Path) -> None:
         release(run, tmp_path / "there")
     with pytest.raises(ValueError, match="train it first"):
         release(tmp_path / "nothing", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("video_tasks", "sample.py"), ("scene_rooms", "tools/ask.py"), ("navigate", "tools/navigate.py")],
+)
+def test_a_release_says_what_it_is_for(name: str, command: str) -> None:
+    assert use(ROOT / "weights" / name).startswith(f"python {command} --run {ROOT / 'weights' / name}")
 
 
 def test_the_weights_in_the_repository_see_their_first_frame_and_prompt() -> None:

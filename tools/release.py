@@ -1,4 +1,4 @@
-"""Make a small copy of a run that can be sampled, evaluated and started from (init), but not resumed.
+"""Make a small copy of a run that can be used, evaluated and started from (init), but not resumed.
 
     python tools/release.py --run runs/video_tasks --out weights/video_tasks
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 LARGE = 1000
 """Numbers from which on a tensor is halved: statistics and biases weigh nothing and stay exact."""
+
+USES = {
+    "text_to_video": "python sample.py --run {} --prompt ...",
+    "converse": "python tools/ask.py --run {} --scene FOLDER ...",
+    "converse walks": "python tools/navigate.py --run {} --scene SEED --goal ...",
+}
+"""What a run of a task, or of a task on some kind of data, is for."""
 
 
 def release(run: Path, out: Path) -> Path:
@@ -51,6 +58,16 @@ def release(run: Path, out: Path) -> Path:
     return made
 
 
+def use(run: Path) -> str:
+    """The command to try a run with."""
+    import yaml
+
+    experiment = yaml.safe_load((run / "experiment.yaml").read_text())
+    task, data = (experiment[part]["kind"] for part in ("task", "data"))
+    text = USES.get(f"{task} {data}") or USES.get(task) or "python train.py --config ... init={}"
+    return text.format(run)
+
+
 def _halved(file: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
@@ -65,7 +82,7 @@ def main() -> int:
     args = parser.parse_args()
     made = release(args.run, args.out)
     size = sum(file.stat().st_size for file in args.out.rglob("*") if file.is_file())
-    print(f"{made} ({size / 1e6:.1f} MB): python sample.py --run {args.out} --prompt ...")
+    print(f"{made} ({size / 1e6:.1f} MB): {use(args.out)}")
     return 0
 
 
