@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 LifterConfig = DirectLifterConfig | FusionLifterConfig | FieldLifterConfig
 _FORMAT = "genworld scene points 1"
-_PATCH = 0.1
-"""Metres between patches of a view that hangs on a wall."""
+_PATCH = 0.05
+"""Metres between patches of a view on a contact sheet: about as large as a floor then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +72,9 @@ class ScenePointsConfig:
         max_points: at most so many are kept, which cover the scene (see `covering_points`).
         colour_weight: metres that a step from black to white is worth when points are chosen: what differs from its
             surroundings keeps its points.
-        lifted: False hangs the views side by side like pictures on a wall, and keeps patches evenly spread over them:
-            what is left without depth and poses, to measure what lifting is worth. The lifter then only says where
-            location tokens are.
+        lifted: False lays the views side by side on the floor, as on a contact sheet, and keeps patches evenly spread
+            over them: what is left without depth and poses, to measure what lifting is worth. The lifter then only says
+            where location tokens are.
         background: what gets few points only; None treats all alike.
         max_views: only so many views, which show most of the scene together; None for all.
         cells: location tokens along each axis.
@@ -155,8 +156,8 @@ class ScenePoints:
         return self._chosen(scene.name, cloud, codec)
 
     def _patches(self, scene: Scene, codec: SceneCodec) -> PointSet:
-        """Patches of all views, side by side on a wall; voxels are view, column and row from below."""
-        rows, colours, places, left = [], [], [], 0
+        """Patches of all views, on a contact sheet; voxels are view, column and row from below."""
+        rows, colours, voxels = [], [], []
         for index in range(scene.num_views):
             view = scene.view(index)
             table = self.features(index, view)
@@ -165,14 +166,11 @@ class ScenePoints:
             row, column = (table.index >= 0).nonzero().unbind(dim=1)
             rows.append(table.rows[table.index[row, column]])
             colours.append((grid[:, row, column].T + 1) / 2)
-            places.append(torch.stack([torch.full_like(row, index), column, high - 1 - row, left + column], dim=1))
-            left += 2 * wide
-        every = torch.cat(places)
+            voxels.append(torch.stack([torch.full_like(row, index), column, high - 1 - row], dim=1))
+        every = torch.cat(voxels)
         kept = torch.linspace(0, len(every) - 1, min(len(every), self.config.max_points)).round().long()
         features, tints = torch.cat(rows)[kept].half().float(), torch.cat(colours)[kept].half().float()
-        view_column_row, along = every[kept, :3], every[kept, 3]
-        points = torch.stack([along, torch.zeros_like(along), view_column_row[:, 2]], dim=1) * _PATCH
-        return PointSet(features, points, tints, view_column_row.clamp(max=codec.cells - 1))
+        return PointSet(features, _on_sheet(every)[kept], tints, every[kept].clamp(max=codec.cells - 1))
 
     def _chosen(self, name: str, cloud: FeatureCloud, codec: SceneCodec) -> LiftedScene:
         places = torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1)
@@ -212,6 +210,15 @@ class ScenePoints:
         digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
         safe = "".join(mark if mark.isalnum() or mark in "-_." else "_" for mark in key)
         return folder / digest / f"{safe}.safetensors"
+
+
+def _on_sheet(patches: Int[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+    """Where patches (view, column, row from below) lie: views in rows of about as many, half a view apart."""
+    view, column, row = patches.unbind(dim=1)
+    apart = 1.5 * (1 + patches[:, 1:].max())
+    across = math.ceil(math.sqrt(1 + int(view.max())))
+    x, y = column + apart * (view % across), row + apart * (view // across)
+    return torch.stack([x, y, torch.zeros_like(x)], dim=1) * _PATCH
 
 
 def build_lifter(config: LifterConfig) -> Lifter:

@@ -158,7 +158,7 @@ def test_points_come_back_from_their_file_and_keep_what_is_small(folder: Path) -
     assert kept.codec == fresh.codec
 
 
-def test_without_lifting_views_hang_side_by_side(folder: Path) -> None:
+def test_without_lifting_views_lie_side_by_side(folder: Path) -> None:
     source = room_turns(folder)
     scene = source.facts(0).floor.scene(source.data.size)
     placed, flat = (ScenePoints(replace(points_config(), lifted=lifted))(scene) for lifted in (True, False))
@@ -168,8 +168,9 @@ def test_without_lifting_views_hang_side_by_side(folder: Path) -> None:
     assert view.unique().tolist() == list(range(scene.num_views))
     wide = 4  # patches of a view
     assert max(column.max(), row.max()) < wide
-    along = column + 2 * wide * view
-    expected = torch.stack([along, torch.zeros_like(along), row], dim=1) / 10
+    across = next(n for n in range(1, 99) if n * n >= scene.num_views)
+    x, y = column + 1.5 * wide * (view % across), row + 1.5 * wide * (view // across)
+    expected = torch.stack([x, y, torch.zeros_like(x)], dim=1) / 20
     assert torch.allclose(flat.points.points, expected)
     assert flat.points.features.shape == placed.points.features.shape
     assert len(flat.points.features.unique(dim=0)) > 32
