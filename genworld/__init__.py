@@ -5,27 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genworld.pipelines.embed import Embedder
-    from genworld.pipelines.keep import Keep
-    from genworld.pipelines.scene import SceneAssistant
-    from genworld.pipelines.stream import Shot
-    from genworld.pipelines.video import VideoGenerator
+    from genworld.pipelines import Embedder, Keep, Navigator, SceneAssistant, Shot, VideoGenerator
 
-__all__ = ["Embedder", "Keep", "SceneAssistant", "Shot", "VideoGenerator"]
-
-_HOMES = {
-    "Embedder": "genworld.pipelines.embed",
-    "Keep": "genworld.pipelines.keep",
-    "SceneAssistant": "genworld.pipelines.scene",
-    "Shot": "genworld.pipelines.stream",
-    "VideoGenerator": "genworld.pipelines.video",
-}
+__all__ = ["Embedder", "Keep", "Navigator", "SceneAssistant", "Shot", "VideoGenerator"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
-    if name not in _HOMES:
+    """Import a public name when it is first asked for (PEP 562): those of `genworld.pipelines`."""
+    if name not in __all__:
         raise AttributeError(f"module 'genworld' has no attribute {name!r}")
-    from importlib import import_module
+    from genworld import pipelines
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(pipelines, name)

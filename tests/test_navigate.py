@@ -217,6 +217,19 @@ def test_walks_that_were_walked_are_not_walked_again(tmp_path: Path) -> None:
     assert made[5:] == ["b"]
 
 
+def test_tables_say_which_dtw_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arguments = ["--floors", "1", "--sort", "instruction", "--policies", "forward", "--max-steps", "40"]
+    found = {}
+    for name in ("exact", "fastdtw"):
+        out = tmp_path / "out.json"  # the same walks, which are kept
+        monkeypatch.setattr("sys.argv", ["evaluate_nav.py", *arguments, "--dtw", name, "--out", str(out)])
+        assert evaluate_nav.main() == 0
+        found[name] = json.loads(out.read_text())["agents"]["forward"]
+        assert found[name]["dtw"] == name
+        assert f"{name} DTW" in (tmp_path / "out-card.md").read_text()
+    assert found["fastdtw"]["rows"][0]["ndtw"] <= found["exact"]["rows"][0]["ndtw"]
+
+
 def test_every_sort_of_episode_has_its_own_goals() -> None:
     for sort, told in (("object", "category"), ("instruction", "instruction"), ("point", "reference_path")):
         exam = NavigationExam(floors=1, sort=sort, each=2)  # type: ignore[arg-type]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -46,7 +47,7 @@ from genworld.world.navigation.observed import view_of
 from genworld.world.navigation.occupancy import AgentConfig
 from genworld.world.navigation.place import Place, place_of_floor
 from genworld.world.navigation.route_facts import Surroundings
-from genworld.world.navigation.routes import RouteConfig, draw_route, route_episodes
+from genworld.world.navigation.routes import RouteConfig, draw_route, object_episode, route_episodes
 from genworld.world.navigation.scout import Scout, ViewChoice
 from genworld.world.navigation.views import FloorViews
 from tests.navigation_bound import bound
@@ -59,8 +60,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @cache
-def place_of(seed: int) -> Place:
-    return place_of_floor(floor_of(seed), AgentConfig(), CAMERA)
+def place_of(seed: int, camera: CameraConfig = CAMERA) -> Place:
+    return place_of_floor(floor_of(seed), AgentConfig(), camera)
 
 
 @cache
@@ -123,35 +124,57 @@ class _Locked:
         raise AssertionError(f"the agent looked at env.{name}")
 
 
-def test_hiding_map_objects_and_goal_changes_nothing() -> None:
-    (_, episode), *_ = walks(1)
-    env = NavigationEnv([episode], lambda _: place_of(1), CONFIG)
-    actions, seen = [], []
-    policy = follower(env)
-    observation, _ = env.reset()
-    policy.reset()
-    for _ in range(60):
-        seen.append({name: np.copy(x) if isinstance(x, np.ndarray) else x for name, x in observation.items()})
-        actions.append(policy.act(observation))
-        if actions[-1] == Action.STOP:
-            break
-        observation, *_ = env.step(int(actions[-1]))
-    assert len(set(actions)) > 1
-    locked = follower(_Locked(CONFIG))  # it is given observations, and can reach nothing
-    assert [locked.act(one) for one in seen] == actions
+def thing_episode() -> Episode:
+    found = object_episode(around(1), RouteConfig(wordings=1), "0.0")
+    assert found is not None
+    return found[1]
 
+
+@pytest.mark.parametrize("task", ["object", "instruction"])
+@pytest.mark.parametrize("adviser", ["by colour", "model"])
+def test_hiding_map_objects_and_goal_changes_nothing(task: Any, adviser: str, request: pytest.FixtureRequest) -> None:
+    config, episode = replace(CONFIG, task=task), thing_episode() if task == "object" else walks(1)[0][1]
+    make: Callable[[Any], Any] = follower
+    if adviser == "model":
+        config = replace(config, camera=CameraConfig())  # exploring by 48x48 pixels, it never stops to look around
+        make = partial(scene_agents(request.getfixturevalue("folder") / "run", blind=False)[0].make, seed=0)
+    place = place_of(1, config.camera)
+    actions, seen = _walked(make, NavigationEnv([episode], lambda _: place, config), 40)
+    assert len(set(actions)) > 1
+    locked = make(_Locked(config))  # it is given observations, and can reach nothing
+    assert [locked.act(one) for one in seen] == actions
+    assert locked.said
+
+    other = next(name for name in ("chair", "table") if name != episode.category)
     away = replace(episode, id="other", goals=(Goal(episode.start_position, 0.1),), reference_path=())
-    moved = NavigationEnv([away], lambda _: place_of(1), CONFIG)
-    policy = follower(moved)
+    away = replace(away, category=other) if task == "instruction" else replace(away, instruction=f"find the {other}")
+    moved = NavigationEnv([away], lambda _: place, config)
+    policy = make(moved)
     observation, _ = moved.reset()
     policy.reset()
     for action in actions:
-        moved.episode = None  # type: ignore[assignment]  # neither episode nor map is there when it acts
-        moved.place, place = None, moved.place  # type: ignore[assignment]
+        hidden = {name: getattr(moved, name) for name in ("episode", "place", "field", "goals", "mover", "stance")}
+        for name in hidden:  # none of them is there when it acts
+            setattr(moved, name, None)
         assert policy.act(observation) == action
-        moved.episode, moved.place = away, place
+        for name, value in hidden.items():
+            setattr(moved, name, value)
         if action != Action.STOP:
             observation, *_ = moved.step(int(action))
+
+
+def _walked(make: Callable[[Any], Any], env: NavigationEnv, steps: int) -> tuple[list[Action], list[dict[str, Any]]]:
+    """Actions of an agent, and the observations at which it took them."""
+    actions: list[Action] = []
+    seen: list[dict[str, Any]] = []
+    policy = make(env)
+    observation, _ = env.reset()
+    policy.reset()
+    while len(actions) < steps and Action.STOP not in actions:
+        seen.append({name: np.copy(x) if isinstance(x, np.ndarray) else x for name, x in observation.items()})
+        actions.append(policy.act(observation))
+        observation, *_ = env.step(int(actions[-1]))
+    return actions, seen
 
 
 def test_a_walk_is_the_same_every_time() -> None:
@@ -352,6 +375,21 @@ def test_a_run_walks_is_measured_and_filmed(folder: Path, tmp_path: Path) -> Non
     pupil = agents[0].make
     (walk, *_) = record_walks(LessonPlan(floors=1, first=1, states=2, lead=0.0, max_steps=12), pupil)  # type: ignore[arg-type]
     assert walk.states
+
+
+def test_the_example_of_the_documents_runs(folder: Path) -> None:
+    text = (ROOT / "docs" / "navigation.md").read_text()
+    (code,) = [part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "from_pretrained" in part]
+    for old, new in (("weights/navigate", str(folder / "run")), ("max_steps=200", "max_steps=8")):
+        assert old in code
+        code = code.replace(old, new)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert isinstance(found["navigator"], Navigator)
+    assert found["walked"].episode.startswith("rooms-1000020/thing/")
+    assert 1 < len(found["walked"].positions) <= 9
+    assert found["navigator"].said  # it asked its model
+    assert Navigator.from_pretrained(folder / "run", blind=True).config.task == "object"
 
 
 def test_bad_settings_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,11 +19,17 @@ from genworld.models.points import DirectLifterConfig, FeatureCloud
 from genworld.models.points_field import FieldLifterConfig
 from genworld.models.points_fusion import FusionLifterConfig
 from genworld.models.scene_points import LifterConfig, build_lifter
+from genworld.pipelines.navigation_agents import scene_agents
+from genworld.pipelines.navigator import Navigator
 from genworld.pipelines.scene import SceneAssistant
 from genworld.pipelines.scene_picture import draw_answer, draw_clouds
 from genworld.types import Scene
+from genworld.world.navigation.baselines import OraclePolicy, run
+from genworld.world.navigation.environment import NavigationConfig, NavigationEnv
+from genworld.world.navigation.place import Place, place_of_scene, point_goal
 
 ROOT = Path(__file__).resolve().parents[1]
+AGENT = ROOT / "weights" / "navigate"
 ROOM = ROOT.parent / "shared" / "data" / "rgbd_room"
 LIFTERS: dict[str, LifterConfig] = {
     "direct": DirectLifterConfig(),
@@ -91,3 +99,35 @@ def test_it_is_asked_about_like_any_other(room: Scene, tmp_path: Path) -> None:
     assert isinstance(answer, str)
     page = draw_answer(room, [], tmp_path / "answer.png", 3, assistant.ground_mentions(lifted, f"{answer} a table"))
     assert Image.open(page).height > 300
+
+
+@pytest.fixture(scope="module")
+def place(room: Scene) -> Place:
+    return place_of_scene(room)
+
+
+def test_the_oracle_walks_through_it(place: Place) -> None:
+    episode = point_goal(place, 1)
+    env = NavigationEnv([episode], lambda _: place, NavigationConfig(images=False))
+    done = run(env, OraclePolicy(env))
+    assert done.success
+    assert done.stopped
+    length = np.linalg.norm(np.diff(done.positions, axis=0), axis=-1).sum()
+    assert episode.geodesic_distance is not None
+    assert episode.geodesic_distance - 0.25 < length < 1.2 * episode.geodesic_distance + 0.25
+    assert all(place.map.is_free(*spot[:2]) for spot in done.positions.tolist())
+
+
+@pytest.mark.skipif(not AGENT.is_dir(), reason=f"the trained agent is not here: {AGENT}")
+@pytest.mark.parametrize("task", ["object", "instruction"])
+def test_the_trained_agent_takes_steps_in_it(place: Place, task: Any) -> None:
+    agent = scene_agents(AGENT, blind=False, device="cpu")[0]
+    told = {"category": "table"} if task == "object" else {"instruction": "Pass the table, then stop at the chair."}
+    episode = replace(point_goal(place, 1), **told)
+    env = NavigationEnv([episode], lambda _: place, NavigationConfig(task=task, pose=True, max_steps=10))
+    policy = agent.make(env, 0)
+    assert isinstance(policy, Navigator)
+    done = run(env, policy)
+    assert len(done.positions) == 11 or done.stopped
+    assert all(place.map.is_free(*spot[:2]) for spot in done.positions.tolist())
+    assert policy.said  # it saw enough to ask

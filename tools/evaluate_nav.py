@@ -37,9 +37,13 @@ def main() -> int:
     parser.add_argument("--no-blind", action="store_true", help="leave out the agent with black pictures, the slowest")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of episodes and of random agents (0)")
     parser.add_argument("--max-steps", type=int, default=500, help="a walk is cut after so many actions (500)")
+    parser.add_argument(
+        "--dtw", choices=("exact", "fastdtw"), default="exact", help="of nDTW and SDTW; VLN-CE takes fastdtw (exact)"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/nav/results.json"), help="(out/nav/results.json)")
     args = parser.parse_args()
 
+    from genworld.eval.navigation import MeasureConfig
     from genworld.pipelines.command import provenance
     from genworld.pipelines.navigation_agents import baseline_agent, scene_agents
     from genworld.pipelines.navigation_evaluation import NavigationExam, evaluate_navigation, write_scores
@@ -48,7 +52,8 @@ def main() -> int:
     exam = NavigationExam(floors=args.floors, sort=args.sort, each=args.each, seed=args.seed, max_steps=args.max_steps)
     agents = [] if args.run is None else scene_agents(args.run, blind=not args.no_blind)
     kept = args.out.with_suffix(".walks")
-    scores = evaluate_navigation(exam, [*agents, *(baseline_agent(name) for name in args.policies)], kept)
+    everyone = [*agents, *(baseline_agent(name) for name in args.policies)]
+    scores = evaluate_navigation(exam, everyone, kept, MeasureConfig(dtw=args.dtw))
     if scores.is_main:
         written = write_scores(scores, args.out, provenance())
         print(scores)

@@ -5,14 +5,16 @@
     python tools/navigate.py --scene ROOM --goal 1.5,0.5 --policy oracle --out walk.mp4
     python tools/navigate.py --scene ROOM --policy frontier --out walk.mp4          # to a random point
     python tools/navigate.py --scene 1 --goal "find the green table" --run runs/navigate --out walk.mp4
+    python tools/navigate.py --scene ROOM --goal "find the table" --run runs/navigate --out walk.mp4
     python tools/navigate.py --scene ROOM --goal "find the table" --at=1.5,0.5 --run runs/navigate --out walk.mp4
     python tools/navigate.py --scene 1 --walk 2 --run runs/navigate --out walk.mp4    # an instruction of the floor
 
 A number is the seed of one of the world's floors; ROOM is a folder that holds a scan (see docs/scenes.md). A goal in
-words must name one thing of the floor; where it fits none or several, you are told which there are. Things of scans
-have no names: give a point as x,y in metres, scene axes (--goal=-1.5,0.5 where x is negative), or no goal for a random
-one; or words, and with --at the free ground beside the thing where one should end (within 1 m): the agent is told the
-words alone.
+words must name one thing of the floor; where it fits none or several, you are told which there are. In a scan whose
+boxes have labels (ScanNet and others), words lead to any box whose label they name. Where no label says where the thing
+is, an agent walks all the same, but the walk is not measured; --at says on which free ground beside the thing it should
+end (x,y in metres, scene axes, within 1 m), and the agent is still told the words alone. The oracle needs one or the
+other. A goal may be such a point too (--goal=-1.5,0.5 where x is negative), or left out for a random one.
 
 Policies: oracle takes the shortest way (it reads map and goal); frontier explores by its own depth and pose, and finds
 points but no things; forward and random see nothing. With --run a scene model guides the agent: it is told things and

@@ -40,18 +40,20 @@ class VideoWriter:
     the format. An .mp4 needs even sides: an odd one is extended by repeating its last row or column.
     """
 
-    def __init__(self, path: str | Path, fps: float) -> None:
+    def __init__(self, path: str | Path, fps: float, drawn: bool = False) -> None:
         """Open the file.
 
         Args:
             path: ends in .mp4, .gif or .png; its folder is made.
             fps: frames per second; 23.976, 29.97 and their kin become exact NTSC rates.
+            drawn: frames are maps, charts and renderings of plain things: a .gif keeps their smallest marks in their
+                own colours and is about half as large, where skies and skin would show bands.
 
         Raises:
             ValueError: another suffix, or a rate the format cannot express.
         """
         path = Path(path)
-        makers: dict[str, type[_Sink]] = {".mp4": _Mp4, ".gif": _Gif, ".png": _Png}
+        makers: dict[str, type[_Sink]] = {".mp4": _Mp4, ".gif": _DrawnGif if drawn else _Gif, ".png": _Png}
         if path.suffix.lower() not in makers:
             raise ValueError(
                 f"{path}: cannot write {path.suffix or 'a file without suffix'}: use one of {sorted(makers)}"
@@ -149,6 +151,8 @@ class _Mp4(_Sink):
 
 
 class _Gif(_Sink):
+    _method = Image.Quantize.MEDIANCUT  # fine shades; a colour of few pixels becomes another's
+
     def __init__(self, path: Path, fps: float) -> None:
         if fps > MAX_GIF_FPS:
             raise ValueError(
@@ -158,7 +162,7 @@ class _Gif(_Sink):
         self._frames: list[Image.Image] = []
 
     def add(self, frame: UInt8[Tensor, "H W 3"]) -> None:
-        self._frames.append(Image.fromarray(frame.numpy()).quantize(256))
+        self._frames.append(Image.fromarray(frame.numpy()).quantize(256, self._method))
 
     def close(self) -> None:
         if self._frames:
@@ -167,6 +171,10 @@ class _Gif(_Sink):
             delays = [10 * (end - start) for start, end in pairwise(ends)]
             first, *rest = self._frames
             first.save(self._path, save_all=True, append_images=rest, duration=delays, loop=0)
+
+
+class _DrawnGif(_Gif):
+    _method = Image.Quantize.FASTOCTREE  # coarse shades; no colour is far off
 
 
 class _Png(_Sink):

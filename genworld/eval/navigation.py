@@ -20,6 +20,7 @@ from genworld.eval.by_scene import PERCENT, Figure, number_scenes, percent
 from genworld.eval.navigation_dtw import DTWMethod, dtw, fast_dtw, steps_of
 from genworld.world.navigation.episode import Episode
 from genworld.world.navigation.geodesic import Field, Geodesics
+from genworld.world.navigation.start import SNAP, standing, standing_goals
 
 METRES = ("navigation_error", "oracle_navigation_error", "path_length")
 COUNTS = ("steps", "collisions")
@@ -67,13 +68,15 @@ class Euclidean:
 class Geodesic:
     """Over the free ground of one map; goals and positions that are not free are moved to the nearest place that is.
 
+    Goals that are not on the map, such as objects on another storey, do not count as long as one is.
+
     Attributes:
         ways: shortest ways on the map.
         snap: metres that a goal or a position may be moved.
     """
 
     ways: Geodesics
-    snap: float = 0.5
+    snap: float = SNAP
     name: Literal["geodesic", "euclidean"] = "geodesic"
     _fields: dict[bytes, Field] = field(default_factory=dict, repr=False)
 
@@ -81,23 +84,19 @@ class Geodesic:
         """Metres from each position to the nearest goal; infinite where no way leads.
 
         Raises:
-            ValueError: a goal or a position is further than `snap` from free ground.
+            ValueError: a position, or every goal, is further than `snap` from free ground or on another storey.
         """
         key = goals.tobytes()
         if key not in self._fields:
-            self._fields[key] = self.ways.toward([self._place("goal", place) for place in goals])
-        return np.array([self._fields[key].distance(*self._place("position", place)) for place in positions])
+            places = standing_goals(self.ways.map, goals.tolist(), self.snap)
+            self._fields[key] = self.ways.toward(list(places.values()))
+        return np.array([self._fields[key].distance(*self._standing(place)) for place in positions])
 
-    def _place(self, what: str, place: Float[np.ndarray, " 3"]) -> tuple[float, float]:
-        x, y = float(place[0]), float(place[1])
-        near = self.ways.map.snap(x, y)
-        moved = math.dist(near, (x, y))
-        if moved > self.snap:
-            raise ValueError(
-                f"{what} ({x:.2f}, {y:.2f}) is {moved:.2f} m from the nearest free ground, more than {self.snap} m: "
-                "is it of this scene, and in its axes (z up)?"
-            )
-        return near
+    def _standing(self, place: Float[np.ndarray, " 3"]) -> tuple[float, float]:
+        try:
+            return standing(self.ways.map, place.tolist(), self.snap)
+        except ValueError as error:
+            raise ValueError(f"position {error}") from None
 
 
 @dataclass(frozen=True)

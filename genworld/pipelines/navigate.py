@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +18,14 @@ from tqdm import tqdm
 from genworld.data.writer import VideoWriter
 from genworld.eval.navigation import Geodesic, Walk, measure
 from genworld.pipelines.navigation_agents import Agent
-from genworld.pipelines.navigation_goals import goal_episode
+from genworld.pipelines.navigation_goals import goal_episode, goal_marks
+from genworld.pipelines.navigation_scans import is_aimless
 from genworld.types import Scene
-from genworld.world.navigation.baselines import Policy, Run, run
+from genworld.world.navigation.baselines import Deed, Policy, Run, run
 from genworld.world.navigation.camera import CameraConfig, Viewer
 from genworld.world.navigation.environment import NavigationConfig, NavigationEnv
 from genworld.world.navigation.episode import Episode
 from genworld.world.navigation.mapping import scene_points
-from genworld.world.navigation.motion import Action
 from genworld.world.navigation.picture import MapPicture
 from genworld.world.navigation.place import place_of_floor, place_of_scene
 from genworld.world.navigation.splat import PointViews
@@ -32,7 +33,9 @@ from genworld.world.navigation.views import FloorViews
 from genworld.world.rooms import Floor
 
 SUFFIXES = (".mp4", ".gif")
-LEGEND = "green: start   red: walked   blue: shortest way   orange: goal"
+WALKED = "green: start   red: walked"
+LEGEND = f"{WALKED}   blue: shortest way   orange: goal"
+UNMEASURED = "not measured: give --at x,y"
 
 _STILL = 900  # pixels of the longer side of a route's picture, about
 _STRIP, _MARGIN, _FONT = 26, 6, 14  # pixels
@@ -64,7 +67,7 @@ class Filmed:
     Attributes:
         episode: what was to be done.
         run: what was done.
-        measures: by name, see `genworld.eval.navigation.measure`.
+        measures: by name, see `genworld.eval.navigation.measure`; none where nobody knows where the goal is.
         video: the film.
         picture: of the route.
     """
@@ -76,11 +79,14 @@ class Filmed:
     picture: Path
 
     def __str__(self) -> str:
-        found = self.measures
+        found, collisions = self.measures, f"{self.run.collisions} collisions"
+        if not found:
+            walked = f"{len(self.run.positions) - 1} steps, {_length(self.run.positions):.2f} m walked"
+            return f"{_end(self.run)}: {self.run.episode}, {walked}, {collisions}, {UNMEASURED}"
         how = "arrived" if found["success"] else f"{_end(self.run)} {found['navigation_error']:.2f} m from the goal"
         return (
             f"{how}: {self.run.episode}, {found['steps']:.0f} steps, {found['path_length']:.2f} m walked, shortest "
-            f"{self.episode.geodesic_distance:.2f} m, {self.run.collisions} collisions, SPL {found['spl']:.3f}"
+            f"{self.episode.geodesic_distance:.2f} m, {collisions}, SPL {found['spl']:.3f}"
         )
 
 
@@ -95,6 +101,9 @@ def film_walk(
     at: tuple[float, float] | None = None,
 ) -> Filmed:
     """Let an agent walk to a goal, and write the film and, beside it as .png, a picture of the route.
+
+    Words that name a thing of a scan which nobody can place (see `goal_episode`) send all agents but the oracle for a
+    walk that is not measured.
 
     Args:
         ground: a floor of the world or a scan.
@@ -113,17 +122,20 @@ def film_walk(
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out}: expected a video, {' or '.join(SUFFIXES)}; the picture of the route is put beside it")
     place = place_of_floor(ground) if isinstance(ground, Floor) else place_of_scene(ground)
-    episode = goal_episode(ground, place, goal, seed, at)
+    episode = goal_episode(ground, place, goal, seed, at, must_know=agent.knows_goal)
     told: Literal["point", "object", "instruction"] = "instruction"
     if not isinstance(goal, int):
         told = "point" if episode.category is None else "object"
-    settings = NavigationConfig(task=told, images=agent.images, pose=True, max_steps=max_steps)
+    measured = not is_aimless(episode)
+    settings = NavigationConfig(task=told, images=agent.images, pose=True, distances=measured, max_steps=max_steps)
     env = NavigationEnv([episode], lambda _: place, settings)
     stage = _Stage(env, ground, f"{_told(episode, goal)} - {agent.name} - {place.name}", config)
-    with VideoWriter(out, config.fps) as writer, tqdm(total=max_steps, desc="walking", unit="step") as bar:
+    with VideoWriter(out, config.fps, drawn=True) as writer, tqdm(total=max_steps, desc="walking", unit="step") as bar:
         walked = run(env, _Watched(agent.make(env, seed), stage, writer, bar))
-        found = measure(Walk(walked.positions, walked.stopped, walked.collisions), episode, Geodesic(place.geodesics))
-        last = stage.frame("arrived" if walked.success else f"{_end(walked)}, {found['navigation_error']:.2f} m away")
+        walk = Walk(walked.positions, walked.stopped, walked.collisions)
+        found = measure(walk, episode, Geodesic(place.geodesics)) if measured else {}
+        away = f"{found['navigation_error']:.2f} m away" if measured else UNMEASURED
+        last = stage.frame("arrived" if walked.success else f"{_end(walked)}, {away}")
         writer.append(torch.from_numpy(last)[None].expand(max(1, round(_REST * config.fps)), -1, -1, -1))
     picture = out.with_suffix(".png")
     stage.route().save(picture)
@@ -138,6 +150,11 @@ def _end(walked: Run) -> str:
     return "stopped" if walked.stopped else "cut"
 
 
+def _length(path: Iterable[Sequence[float]]) -> float:
+    """Metres along places."""
+    return sum(math.dist(one, other) for one, other in pairwise(path))
+
+
 class _Watched:
     """A policy that is filmed before each of its actions."""
 
@@ -147,7 +164,7 @@ class _Watched:
     def reset(self) -> None:
         self.policy.reset()
 
-    def act(self, observation: dict[str, Any]) -> Action:
+    def act(self, observation: dict[str, Any]) -> Deed:
         self.writer.append(torch.from_numpy(self.stage.frame())[None])
         self.bar.update()
         return self.policy.act(observation)
@@ -159,6 +176,7 @@ class _Stage:
     def __init__(self, env: NavigationEnv, ground: Floor | Scene, title: str, config: FilmConfig) -> None:
         self.env, self.ground, self.title, self.config = env, ground, title, config
         self.place = env.places(env.episodes[0].scene)
+        self._marks = goal_marks(ground, env.episodes[0])
         self._points = None if isinstance(ground, Floor) else scene_points(ground)
         columns, rows = self.place.map.shape
         self._map = self._picture(max(1, min(config.size // rows, 2 * config.size // columns)))
@@ -168,13 +186,12 @@ class _Stage:
         """What is seen beside the map, with what is to be done above and what was done below."""
         env = self.env
         view, _ = self._eyes(env.stance)
-        above = self._map.draw(env.path, env.stance, self._marks(), env.episode.reference_path)
+        above = self._map.draw(env.path, env.stance, self._marks, env.episode.reference_path)
         width = view.shape[1] + _MARGIN + above.width
         page = Image.new("RGB", (width, max(view.shape[0], above.height) + 2 * _STRIP), _PAPER)
         page.paste(Image.fromarray(view), (0, _STRIP))
         page.paste(above, (view.shape[1] + _MARGIN, _STRIP))
-        length = sum(math.dist(one, other) for one, other in zip(env.path, env.path[1:], strict=False))
-        done = f"step {env.steps}   {length:.2f} m   {env.collisions} collisions"
+        done = f"step {env.steps}   {_length(env.path):.2f} m   {env.collisions} collisions"
         _write(page, 0, _fitting(self.title, page.width))
         _write(page, page.height - _STRIP, f"{done}   {said}")
         return np.array(page)
@@ -183,20 +200,12 @@ class _Stage:
         """The whole walk on a larger map, with a legend."""
         env = self.env
         large = self._picture(max(2, _STILL // max(self.place.map.shape)))
-        above = large.draw(env.path, env.stance, self._marks(), env.episode.reference_path)
+        above = large.draw(env.path, env.stance, self._marks, env.episode.reference_path)
         page = Image.new("RGB", (max(above.width, 480), above.height + 2 * _STRIP), _PAPER)
         page.paste(above, (0, _STRIP))
         _write(page, 0, _fitting(self.title, page.width))
-        _write(page, page.height - _STRIP, LEGEND)
+        _write(page, page.height - _STRIP, LEGEND if self._marks else WALKED)
         return page
-
-    def _marks(self) -> list[tuple[float, ...]]:
-        """Where the goal is shown: of a thing its middle, not all the places from which it is seen."""
-        episode = self.env.episode
-        if episode.category is None or not isinstance(self.ground, Floor):
-            return [goal.position for goal in episode.goals]
-        index = int(episode.id.split("/")[-2])
-        return [tuple(self.ground.things[index].box.centre.tolist())]
 
     def _picture(self, scale: int) -> MapPicture:
         picture = MapPicture(self.place.map, scale)

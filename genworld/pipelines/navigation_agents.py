@@ -19,7 +19,8 @@ from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
 from genworld.train.checkpoint import MANIFEST, latest_checkpoint
 from genworld.world.navigation.baselines import Baseline, Policy, build_baseline
-from genworld.world.navigation.environment import NavigationEnv
+from genworld.world.navigation.camera import CameraConfig
+from genworld.world.navigation.environment import NavigationConfig, NavigationEnv
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Agent:
         images: whether it sees.
         note: what it knows and does, for readers of tables.
         version: tells it from others of its name, such as from before more training.
+        knows_goal: whether it reads where the goal is, which then must be known.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Agent:
     images: bool
     note: str
     version: str = ""
+    knows_goal: bool = False
 
 
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -56,7 +59,13 @@ _NOTES: Mapping[Baseline, str] = {
 
 def baseline_agent(name: Baseline) -> Agent:
     """One of the agents that others are compared with."""
-    return Agent(name, lambda env, seed: build_baseline(name, env, seed), name == "frontier", _NOTES[name])
+    return Agent(
+        name,
+        lambda env, seed: build_baseline(name, env, seed),
+        images=name == "frontier",
+        note=_NOTES[name],
+        knows_goal=name == "oracle",
+    )
 
 
 @dataclass(frozen=True)
@@ -99,13 +108,18 @@ class SceneWalker:
         """The model as it is asked."""
         return ModelAdviser(self.task)
 
-    def eyes(self, env: NavigationEnv) -> SceneEyes:
+    def eyes(self, camera: CameraConfig) -> SceneEyes:
         """For the camera of an environment."""
-        return SceneEyes(self.points, env.config.camera, self.blind)
+        return SceneEyes(self.points, camera, self.blind)
 
     def __call__(self, env: NavigationEnv, seed: int) -> Navigator:
         """The policy for an environment: of that it takes the config alone. Nothing in it is random."""
-        return Navigator(env.config, ClauseGuide(self.adviser(), self.guide), self.settings, self.eyes(env))
+        return self.navigator(env.config)
+
+    def navigator(self, config: NavigationConfig) -> Navigator:
+        """The policy for environments of a config."""
+        guide = ClauseGuide(self.adviser(), self.guide)
+        return Navigator(config, guide, self.settings, self.eyes(config.camera))
 
 
 def scene_agents(run: str | Path, blind: bool = True, device: str | torch.device | None = None) -> list[Agent]:

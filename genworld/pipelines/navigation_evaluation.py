@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from genworld.eval.by_scene import Figure
-from genworld.eval.navigation import RATES, SHORT, Geodesic, NavigationReport, Walk, score
+from genworld.eval.navigation import RATES, SHORT, Geodesic, MeasureConfig, NavigationReport, Walk, score
 from genworld.ops.random import seed_of
 from genworld.pipelines.navigation_agents import Agent
 from genworld.pipelines.navigation_log import WalkLog
@@ -160,7 +160,9 @@ class _Floor:
     walks: Mapping[str, tuple[tuple[str, Walk], ...]]
 
 
-def evaluate_navigation(exam: NavigationExam, agents: Sequence[Agent], kept: Path | None = None) -> NavigationScores:
+def evaluate_navigation(
+    exam: NavigationExam, agents: Sequence[Agent], kept: Path | None = None, measures: MeasureConfig | None = None
+) -> NavigationScores:
     """Send all agents on the same walks, shared out over all processes.
 
     What an agent does depends on the exam and the episode alone, so that any number of processes gives the same scores.
@@ -170,6 +172,7 @@ def evaluate_navigation(exam: NavigationExam, agents: Sequence[Agent], kept: Pat
         agents: of whom.
         kept: folder in which walks are kept, so that what was cut goes on, and more floors or agents cost only what is
             new; see `WalkLog`.
+        measures: what the definitions of the measures leave open; no walk depends on it.
 
     Raises:
         ValueError: two agents have one name, none of the floors has an episode of the sort, or an episode was not
@@ -191,7 +194,10 @@ def evaluate_navigation(exam: NavigationExam, agents: Sequence[Agent], kept: Pat
     if not episodes:
         raise ValueError(f"none of {exam.floors} floors from seed {exam.first} on has an episode of sort {exam.sort!r}")
     distances = {each.name: Geodesic(Geodesics(each.map)) for each in found if each.episodes}
-    reports = {name: score([w for each in found for w in each.walks[name]], episodes, distances) for name in names}
+    reports = {
+        name: score([walk for each in found for walk in each.walks[name]], episodes, distances, measures)
+        for name in names
+    }
     return NavigationScores(exam, reports, notes, episodes, tuple(each.name for each in found if not each.episodes))
 
 

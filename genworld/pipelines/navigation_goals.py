@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from genworld.data.scenes import open_scenes
+from genworld.pipelines.navigation_scans import (
+    aimless_episode,
+    box_episode,
+    boxes_of_episode,
+    is_aimless,
+    named_boxes,
+    named_noun,
+)
 from genworld.types import Scene
-from genworld.world.navigation.episode import Episode
+from genworld.world.navigation.episode import Episode, Position
 from genworld.world.navigation.place import Place, point_goal
 from genworld.world.navigation.route_facts import Surroundings
 from genworld.world.navigation.routes import RouteConfig, route_episodes, thing_goal
@@ -18,6 +27,8 @@ from genworld.world.rooms.furniture import KINDS
 from genworld.world.rooms.language.facts import Facts
 from genworld.world.rooms.language.mentions import Mention, mentions
 from genworld.world.rooms.language.referring import fits, phrases
+
+logger = logging.getLogger(__name__)
 
 _POINT = re.compile(r"\s*([-+]?\d*\.?\d+)\s*,\s*([-+]?\d*\.?\d+)\s*")
 _LISTED = 16  # things named in an error
@@ -47,22 +58,29 @@ def goal_point(goal: str) -> tuple[float, float] | None:
 
 
 def goal_episode(
-    ground: Floor | Scene, place: Place, goal: str | int = "", seed: int = 0, at: tuple[float, float] | None = None
+    ground: Floor | Scene,
+    place: Place,
+    goal: str | int = "",
+    seed: int = 0,
+    at: tuple[float, float] | None = None,
+    must_know: bool = True,
 ) -> Episode:
     """An episode to a goal from a random start, or a walk that an instruction describes.
 
     Args:
         ground: the floor or scan.
         place: its free ground.
-        goal: words that name one thing of a floor; x,y in metres; "" for a random point; the number of a described
-            walk.
+        goal: words that name one thing of a floor, or a thing of a scan; x,y in metres; "" for a random point; the
+            number of a described walk.
         seed: of the start, and of a random goal.
-        at: x and y of free ground beside the thing that words name, where nobody knows where that is: in scans. Walks
-            are measured by it, and the oracle takes it; no other agent is told.
+        at: x and y of free ground beside the thing that words name, in scans, where no box of theirs says where that is
+            (see `named_boxes`). Walks are measured by it, and the oracle takes it; no other agent is told.
+        must_know: whether a thing of a scan that nobody can place is an error; else the episode leads nowhere and
+            cannot be measured (see `is_aimless`).
 
     Raises:
-        ValueError: the goal names nothing or several things, is in words where things have no names and no place is
-            given, or cannot be reached.
+        ValueError: the goal names nothing or several things, is in words where nobody knows where that is and somebody
+            must, or cannot be reached.
     """
     words = isinstance(goal, str) and goal.strip() and goal_point(goal) is None
     if at is not None and not (words and isinstance(ground, Scene)):
@@ -73,17 +91,51 @@ def goal_episode(
     if point is not None or not goal.strip():
         return point_goal(place, seed, goal=point)
     if isinstance(ground, Scene):
-        if at is None:
-            raise ValueError(
-                f"goal {goal!r}: things of the scan {ground.name} have no names to go by: say on which free ground "
-                "beside it one should end, as x,y in metres (--at=1.5,-2); or give that alone as the goal, or none"
-            )
-        episode = point_goal(place, seed, radius=_REACH, goal=at)
-        told = _mentioned(goal, f"agents have words for {', '.join(KINDS)}")
-        return replace(episode, instruction=goal, category=told.phrase.removeprefix("the "))
+        episode = _to_thing(ground, place, goal, seed, at, must_know)
+        return replace(episode, instruction=goal, category=_category(ground, goal))
     around = Surroundings(ground, place)
     episode = thing_goal(around, thing_named(around.facts, goal), goal, seed)
     return replace(episode, category=_named(around.facts, goal).phrase.removeprefix("the "))
+
+
+def goal_marks(ground: Floor | Scene, episode: Episode) -> list[Position]:
+    """Where the goal of an episode is shown: a thing's middle or the end of a described walk, not all that will do."""
+    if isinstance(ground, Scene):
+        middles = [box.centre.tolist() for box in boxes_of_episode(ground, episode)]
+    elif episode.category is not None:
+        middles = [ground.things[int(episode.id.split("/")[-2])].box.centre.tolist()]
+    else:
+        middles = []
+    if middles or is_aimless(episode):
+        return [(x, y, z) for x, y, z in middles]
+    return [goal.position for goal in episode.goals] if len(episode.goals) == 1 else [episode.reference_path[-1]]
+
+
+def _to_thing(
+    scene: Scene, place: Place, goal: str, seed: int, at: tuple[float, float] | None, must_know: bool
+) -> Episode:
+    if at is not None:
+        return point_goal(place, seed, radius=_REACH, goal=at)
+    boxes, why = named_boxes(scene, goal)
+    episode = box_episode(scene, place, boxes, seed) if boxes else None
+    if episode is not None:
+        return episode
+    why = why or f"nobody can stand within {_REACH} m of that in the scan {scene.name}"
+    if must_know:
+        raise ValueError(
+            f"goal {goal!r}: {why}: say on which free ground beside it one should end, as x,y in metres "
+            "(--at=1.5,-2); or give that alone as the goal, or none"
+        )
+    logger.warning("goal %r: %s, so that the walk is not measured", goal, why)
+    return aimless_episode(place, seed)
+
+
+def _category(scene: Scene, goal: str) -> str:
+    """What the agent is told to find: in the world's words, or else by a label of the scan."""
+    noun = named_noun(scene, goal)
+    if noun is not None and noun.word not in KINDS:
+        return noun.word
+    return _mentioned(goal, f"agents have words for {', '.join(KINDS)}").phrase.removeprefix("the ")
 
 
 def _described(ground: Floor | Scene, place: Place, number: int, seed: int) -> Episode:

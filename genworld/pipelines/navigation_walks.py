@@ -93,7 +93,7 @@ def _walk(
 ) -> WalkRecord:
     (episode,), camera = env.episodes, env.config.camera
     chance = Random(seed_of(plan.seed, "walk", episode.id))
-    teacher = Teacher(floor, camera, tasks, None if pupil is None else pupil.eyes(env))
+    teacher = Teacher(floor, camera, tasks, None if pupil is None else pupil.eyes(camera))
     lessons = Lessons(teacher, None if pupil is None else pupil.adviser(), plan.lead, chance)
     guide = ClauseGuide(lessons, None if pupil is None else pupil.guide)
     done = run(env, Navigator(env.config, guide, None if pupil is None else pupil.settings, teacher))

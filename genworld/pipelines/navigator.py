@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from genworld.ops.lifted import LiftedScene
@@ -111,6 +113,11 @@ class NavigatorConfig:
 class Navigator:
     """The policy. Asks its guide when enough was seen that is new, and walks there over its own map.
 
+    Examples:
+        >>> navigator = Navigator.from_pretrained("weights/navigate")  # doctest: +SKIP
+        >>> env = NavigationEnv(episodes, places, navigator.config)  # doctest: +SKIP
+        >>> run(env, navigator).success  # doctest: +SKIP
+
     Args:
         config: of the environment; its observations must hold images and pose.
         guide: who says where to go.
@@ -134,6 +141,30 @@ class Navigator:
             )
         self.config, self.guide, self.settings, self.eyes = config, guide, settings or NavigatorConfig(), eyes
         self.reset()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        run: str | Path,
+        config: NavigationConfig | None = None,
+        device: str | torch.device | None = None,
+        blind: bool = False,
+    ) -> Navigator:
+        """One that the scene model of a run guides, with its newest checkpoint.
+
+        Args:
+            run: the folder that training `configs/scene/navigate.yaml` wrote.
+            config: of the environments it will walk in; by default it is told things to find.
+            device: CUDA where there is one, by default.
+            blind: pictures are black (see `SceneEyes`).
+
+        Raises:
+            ValueError: the folder is no such run, or the config is none for navigators.
+        """
+        from genworld.pipelines.navigation_agents import SceneWalker  # which makes navigators
+
+        walker = SceneWalker.from_pretrained(run, device, blind)
+        return walker.navigator(config or NavigationConfig(task="object", pose=True))
 
     def reset(self) -> None:
         """See `Policy`."""

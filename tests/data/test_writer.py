@@ -79,6 +79,25 @@ def test_gif_keeps_its_duration(tmp_path: Path) -> None:
         assert numbers(reader.read([0.0, 0.51])) == [0, 8]
 
 
+def test_a_gif_of_drawings_is_smaller_and_keeps_small_marks(tmp_path: Path) -> None:
+    noise = torch.randint(-8, 8, (3, 96, 96, 3), generator=torch.Generator().manual_seed(0))
+    frames = (torch.linspace(60, 240, 96)[:, None] + noise).to(torch.uint8)  # a wall in many shades of grey
+    green = torch.tensor([30, 150, 60], dtype=torch.uint8)
+    frames[:, 5:7, 5:7] = green
+
+    def marks(path: Path) -> torch.Tensor:
+        with Image.open(path) as image:
+            found = [torch.tensor(frame.convert("RGB").getpixel((5, 5))) for frame in ImageSequence.Iterator(image)]
+        return torch.stack(found)
+
+    for name, drawn in (("plain.gif", False), ("drawn.gif", True)):
+        with VideoWriter(tmp_path / name, 8, drawn=drawn) as writer:
+            writer.append(frames)
+    assert (marks(tmp_path / "drawn.gif") - green.int()).abs().max() <= 16
+    assert (marks(tmp_path / "plain.gif") - green.int()).abs().max() > 40
+    assert (tmp_path / "drawn.gif").stat().st_size < 0.7 * (tmp_path / "plain.gif").stat().st_size
+
+
 def test_png_holds_one_frame(tmp_path: Path) -> None:
     frames = frames_of(2)
     write_video(tmp_path / "a.png", to_pixels(frames[:1]), 1)

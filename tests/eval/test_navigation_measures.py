@@ -154,6 +154,8 @@ def test_unreachable_and_misplaced_goals_are_errors() -> None:
         measure(walk((1, 1)), task((5, 1)), split)
     with pytest.raises(ValueError, match="from the nearest free ground"):
         measure(walk((1, 1)), task((50, 1)), split)
+    with pytest.raises(ValueError, match=r"position \(1.00, 1.00, 3.00\) is 3.00 m above the floor of the map"):
+        measure(Walk(np.array([[1.0, 1.0, 3.0]]), True), task((2, 1)), split)
     with pytest.raises(ValueError, match=r"\[T, 3\] finite"):
         Walk(np.array([[0.0, math.nan, 0.0]]), True)
 
@@ -219,6 +221,21 @@ def test_ndtw_by_hand() -> None:
     back = np.array([[0.0, 0, 0], [1, 0, 0], [0, 0, 0]])  # but coming back counts
     assert len(steps_of(back)) == 3
     assert ndtw(beside, reference, distance=1.5) == pytest.approx(math.exp(-1.0))
+
+
+def test_a_report_takes_the_dtw_that_is_asked_for() -> None:
+    chance = random.Random(1)
+    path, way = random_path(chance, 60), random_path(chance, 50)
+    reference = tuple((x, y, z) for x, y, z in way.tolist())
+    episode = Episode("a", "s", reference[-1], 0.0, (Goal(reference[0], 1.0),), reference_path=reference)
+    found = {}
+    for name, warp in (("exact", dtw), ("fastdtw", fast_dtw)):
+        report = score([("a", Walk(path, True))], [episode], Euclidean(), MeasureConfig(dtw=name))  # type: ignore[arg-type]
+        found[name] = report.figures["ndtw"].value
+        assert found[name] == pytest.approx(math.exp(-warp(path, way) / (len(way) * 3.0)))
+        assert report.dtw == name
+        assert f"{name} DTW" in str(report)
+    assert found["fastdtw"] < found["exact"] - 1e-9  # or this would not tell them apart
 
 
 def test_sdtw_is_ndtw_of_successes() -> None:

@@ -6,12 +6,14 @@ import math
 import warnings
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from PIL import ImageDraw
 
 from genworld.world.navigation.baselines import ForwardPolicy, FrontierPolicy, OraclePolicy, RandomPolicy, run
 from genworld.world.navigation.camera import CameraConfig, world_from_camera
@@ -32,8 +34,8 @@ BLIND = NavigationConfig(images=False)
 
 
 @cache
-def place_of(name: str) -> Place:
-    return place_of_floor(floor_of(int(name.rpartition("-")[2])), AgentConfig(), CAMERA)
+def place_of(name: str, camera: CameraConfig = CAMERA) -> Place:
+    return place_of_floor(floor_of(int(name.rpartition("-")[2])), AgentConfig(), camera)
 
 
 def episodes(count: int = 3, **changes) -> list[Episode]:
@@ -57,7 +59,8 @@ def make(config: NavigationConfig = BLIND, some: list[Episode] | None = None) ->
 def test_gymnasiums_own_checker_is_content(config: NavigationConfig) -> None:
     register()
     register()  # a second time does no harm
-    given = {"episodes": episodes(category="chair", instruction="go to the lamp"), "places": place_of, "config": config}
+    given = {"episodes": episodes(category="chair", instruction="go to the lamp"), "config": config}
+    given["places"] = lambda name: place_of(name, config.camera if config.images else CAMERA)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
@@ -299,3 +302,23 @@ def test_maps_are_drawn_with_their_ways() -> None:
     path = place.geodesics.path(episode.start_position[:2], episode.goals[0].position[:2])
     drawn = picture.show_floor(floor_of(0)).draw(path, Stance(*path[-1], 0.0), [path[-1]])
     assert (np.asarray(drawn) != pixels).any(-1).mean() > 0.02
+
+
+def test_names_on_a_map_do_not_cover_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[float, ...]] = []
+    plain = ImageDraw.ImageDraw.text
+
+    def note(pen: ImageDraw.ImageDraw, place: Any, text: str, **options: Any) -> None:
+        written.append(pen.textbbox(place, text, font=options["font"], anchor=options["anchor"]))
+        plain(pen, place, text, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", note)
+    place, floor = place_of("rooms-0"), floor_of(0)
+    counts = []
+    for scale in (1, 20):
+        written.clear()
+        MapPicture(place.map, scale).show_floor(floor)
+        counts.append(len(written))
+        for i, (left, top, right, bottom) in enumerate(written):
+            assert all(right < a or left > c or bottom < b or top > d for a, b, c, d in written[:i])
+    assert 0 < counts[0] < counts[1]

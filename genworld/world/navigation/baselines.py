@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -17,6 +18,8 @@ from genworld.world.navigation.motion import Action, Mover, Stance
 from genworld.world.navigation.occupancy import OccupancyMap
 
 Baseline = Literal["oracle", "frontier", "forward", "random"]
+Deed = Action | Sequence[float] | Float[np.ndarray, " 3"]
+"""What a policy does next: an action, or a waypoint as three numbers (see `NavigationConfig.actions`)."""
 
 _REPLAN = 12  # steps after which the frontier explorer looks for the best frontier again
 _THERE = 0.3  # metres from a frontier that are near enough
@@ -30,7 +33,7 @@ class Policy(Protocol):
         """A new episode begins."""
         ...
 
-    def act(self, observation: dict[str, Any]) -> Action:
+    def act(self, observation: dict[str, Any]) -> Deed:
         """What to do next."""
         ...
 
@@ -44,6 +47,7 @@ class Run(NamedTuple):
         stopped: whether it called STOP.
         collisions: steps in which something was in its way.
         success: whether it stopped within the radius of a goal.
+        headings: at each of the positions; radians, 0 along +x, growing towards +y.
     """
 
     episode: str
@@ -51,18 +55,26 @@ class Run(NamedTuple):
     stopped: bool
     collisions: int
     success: bool
+    headings: Float[np.ndarray, " T"]
 
 
 def run(env: NavigationEnv, policy: Policy, episode: str | None = None) -> Run:
     """Let an agent walk one episode, the next one if none is named."""
     observation, info = env.reset(options=None if episode is None else {"episode": episode})
     policy.reset()
-    positions = list(info["path"])
+    positions, headings = list(info["path"]), [info["heading"]]
     stopped = truncated = False
     while not (stopped or truncated):
-        observation, _, stopped, truncated, info = env.step(int(policy.act(observation)))
+        observation, _, stopped, truncated, info = env.step(_deed(policy.act(observation)))
         positions += info["path"]
-    return Run(info["episode"], np.array(positions), stopped, info["collisions"], info["success"])
+        headings += [info["heading"]] * len(info["path"])  # who walks to a waypoint turns before the first step
+    done = info["collisions"], info["success"]
+    return Run(info["episode"], np.array(positions), stopped, *done, np.array(headings))
+
+
+def _deed(deed: Deed) -> int | Float[np.ndarray, " 3"]:
+    """As the environment's spaces have it: a number of theirs, or a waypoint of their type."""
+    return int(deed) if isinstance(deed, int | np.integer) else np.asarray(deed, dtype=np.float32)
 
 
 class RandomPolicy:

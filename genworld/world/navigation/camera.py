@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -17,21 +17,45 @@ NEAR = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class CameraConfig:
-    """RGB-D of one pinhole camera. Height and field of view are those of R2R-CE.
+    """RGB-D of one pinhole camera: colour and depth have one size. Height and field of view are those of R2R-CE.
 
     Attributes:
         size: height and width of the pictures, pixels.
         height: above the floor, metres; 0.88 in RxR-CE.
         fov: across the width, degrees; 79 in RxR-CE.
+        near: depth is told as no less than this, metres; 0.5 in RxR-CE.
+        far: and as no more than this; 5 in RxR-CE, 10 in R2R-CE.
     """
 
     size: tuple[int, int] = (128, 128)
     height: float = 1.25
     fov: float = 90.0
+    near: float = 0.0
+    far: float = math.inf
 
     def __post_init__(self) -> None:
         if not (min(self.size) >= 1 and self.height > 0 and 0 < self.fov < 180):
             raise ValueError(f"expected sizes >= 1, height > 0 metres and fov in (0, 180) degrees, got {self}")
+        if not 0 <= self.near < self.far:
+            raise ValueError(f"expected 0 <= near < far in metres, got near={self.near} and far={self.far}")
+
+    def __repr__(self) -> str:
+        # Names of kept points are made of it, and those of cameras without a range of depth are older than the range.
+        shown = [each for each in fields(self) if each.name not in ("near", "far") or self.ranged]
+        return f"CameraConfig({', '.join(f'{each.name}={getattr(self, each.name)!r}' for each in shown)})"
+
+    @property
+    def ranged(self) -> bool:
+        """Whether depth is clamped."""
+        return self.near > 0 or self.far < math.inf
+
+    def clamped(self, depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+        """Depth as this camera tells it: Habitat's, in metres. No reading (0) becomes `near` too, as it does there."""
+        return np.clip(depth, self.near, self.far) if self.ranged else depth
+
+    def readings(self, depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+        """What it told, with 0 where that is an end of its range: something, or nothing, is nearer or farther there."""
+        return np.where((depth > self.near) & (depth < self.far), depth, 0) if self.ranged else depth
 
     @property
     def focal(self) -> float:
@@ -53,8 +77,13 @@ class CameraConfig:
 class Viewer(Protocol):
     """What an agent sees in a place."""
 
+    @property
+    def camera(self) -> CameraConfig:
+        """What it is seen with."""
+        ...
+
     def __call__(self, stance: Stance) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
-        """Colour, and depth in metres along the camera's z axis (0: no reading), float32."""
+        """Colour, and depth in metres along the camera's z axis (0: no reading), clamped to its range, float32."""
         ...
 
 

@@ -23,11 +23,11 @@ from gymnasium import spaces
 
 from genworld.world.navigation.camera import CameraConfig
 from genworld.world.navigation.episode import Episode
-from genworld.world.navigation.geodesic import Field
 from genworld.world.navigation.motion import Action, MotionConfig, Mover, Stance, turned, wrap
 from genworld.world.navigation.occupancy import AgentConfig
 from genworld.world.navigation.picture import MapPicture
 from genworld.world.navigation.place import Place, Places, place_of_floor, point_goal
+from genworld.world.navigation.start import reachable_goals
 from genworld.world.rooms.floor import sample_floor
 
 ID = "genworld/Nav-v0"
@@ -37,7 +37,7 @@ LETTERS = frozenset(string.printable) | frozenset(map(chr, [*range(0xA0, 0xE00),
 """Characters of instructions: Latin, Greek, Cyrillic and the scripts of India, so that RxR fits."""
 
 _FAR = 1e4  # metres: bounds of spaces
-_NEAREST, _DEEPEST = 0.0, 1e3
+_DEEPEST = 1e3
 _SUCCESS, _SLACK = 2.5, 0.01
 _DEFAULT_FLOORS, _DEFAULT_EPISODES = 2, 4
 
@@ -77,20 +77,27 @@ class NavigationConfig:
 
 
 def r2r_config(size: tuple[int, int] = (224, 224)) -> NavigationConfig:
-    """R2R-CE (Krantz et al. 2020): 15 degrees, sliding, 90 degrees of view at 1.25 m."""
+    """R2R-CE (Krantz et al. 2020): 15 degrees, sliding, 90 degrees of view at 1.25 m, depth to 10 m.
+
+    Depth has the size of colour here; there it is 256x256 of the same view. Ask for that size and shrink `rgb` where a
+    network wants both. Depth is in metres; Habitat divides it by its range.
+    """
     return NavigationConfig(
-        task="instruction", agent=AgentConfig(radius=0.1, height=1.5), camera=CameraConfig(size=size)
+        task="instruction", agent=AgentConfig(radius=0.1, height=1.5), camera=CameraConfig(size=size, far=10.0)
     )
 
 
 def rxr_config(size: tuple[int, int] = (480, 640)) -> NavigationConfig:
-    """RxR-CE (Ku et al. 2020): 30 degrees, looks up and down, no sliding, 79 degrees of view at 0.88 m."""
+    """RxR-CE (Ku et al. 2020): 30 degrees, looks up and down, no sliding, 79 degrees of view at 0.88 m.
+
+    Depth is told as 0.5 to 5 m, in metres; Habitat takes 0.5 off and divides it by 4.5.
+    """
     return NavigationConfig(
         task="instruction",
         actions="looks",
         agent=AgentConfig(radius=0.18, height=0.88),
         motion=MotionConfig(turn=30.0, sliding=False),
-        camera=CameraConfig(size=size, height=0.88, fov=79.0),
+        camera=CameraConfig(size=size, height=0.88, fov=79.0, near=0.5, far=5.0),
     )
 
 
@@ -149,14 +156,15 @@ class NavigationEnv(gymnasium.Env[dict[str, Any], Any]):
         """Start an episode.
 
         Raises:
-            ValueError: there is no such episode, it starts inside an obstacle, or its goals cannot be reached.
+            ValueError: there is no such episode, it starts inside an obstacle or on another storey, its goals cannot be
+                reached, or the place was made for another camera or agent than the config's.
         """
         super().reset(seed=seed)
         self.episode = self._choose(seed, options or {})
         self.place = self.places(self.episode.scene)
-        if self.config.images and self.place.viewer is None:
-            raise ValueError(f"{self.place.name}: nothing can be seen there: give it a viewer, or set images to False")
-        self.field = start_field(self.place, self.episode)
+        _check_place(self.place, self.config)
+        self.goals = reachable_goals(self.place, self.episode)
+        self.field = self.place.geodesics.toward([goal.position[:2] for goal in self.goals])
         x, y, _ = self.episode.start_position
         self.mover = Mover(self.place.map, self.config.motion)
         self.stance = Stance(x, y, wrap(self.episode.start_heading))
@@ -261,14 +269,11 @@ class NavigationEnv(gymnasium.Env[dict[str, Any], Any]):
         return self.field.distance(self.stance.x, self.stance.y) if self.config.distances else math.nan
 
     def _arrived(self) -> bool:
-        radii = {goal.radius for goal in self.episode.goals}
+        radii = {goal.radius for goal in self.goals}
         if len(radii) == 1:
             return self.field.distance(self.stance.x, self.stance.y) < radii.pop()
         here = (self.stance.x, self.stance.y)
-        return any(
-            self.place.geodesics.distance(here, self.place.map.snap(*goal.position[:2])) < goal.radius
-            for goal in self.episode.goals
-        )
+        return any(self.place.geodesics.distance(here, goal.position[:2]) < goal.radius for goal in self.goals)
 
     def _observation(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -307,29 +312,19 @@ class NavigationEnv(gymnasium.Env[dict[str, Any], Any]):
         return found | {"distance_to_goal": self._distance} if self.config.distances else found
 
 
-def start_field(place: Place, episode: Episode) -> Field:
-    """Distances to the goals of an episode; goals on obstacles count as the free places nearest to them.
-
-    Raises:
-        ValueError: the episode starts inside an obstacle, or none of its goals can be reached.
-    """
-    ground = place.map
-    x, y, _ = episode.start_position
-    area = ground.area(x, y)
-    if not area:
-        near = ground.snap(x, y)
-        raise ValueError(
-            f"episode {episode.id!r}: it starts inside an obstacle of {place.name}, at ({x:.2f}, {y:.2f}); "
-            f"the nearest free place is ({near[0]:.2f}, {near[1]:.2f})"
-        )
-    goals = [ground.snap(*goal.position[:2]) for goal in episode.goals]
-    within = [goal for goal in goals if ground.area(*goal) == area]
-    if not within:
-        raise ValueError(
-            f"episode {episode.id!r}: no way leads from its start ({x:.2f}, {y:.2f}) to "
-            f"{'its goal' if len(goals) == 1 else f'any of its {len(goals)} goals'} in {place.name}"
-        )
-    return place.geodesics.toward(within)
+def _check_place(place: Place, config: NavigationConfig) -> None:
+    """Refuse a place that was made for another camera or body than the config's."""
+    agent, camera = place.agent or config.agent, config.camera
+    if config.images:
+        if place.viewer is None:
+            raise ValueError(f"{place.name}: nothing can be seen there: give it a viewer, or set images to False")
+        camera = place.viewer.camera
+    for made, asked in ((camera, config.camera), (agent, config.agent)):
+        if made != asked:
+            raise ValueError(
+                f"{place.name} was made for {made}, but the config has {asked}: make the place with both of the "
+                "config's, such as place_of_floor(floor, config.agent, config.camera)"
+            )
 
 
 def _default_episodes(places: Callable[[str], Place]) -> tuple[Episode, ...]:
@@ -361,7 +356,8 @@ def _spaces(config: NavigationConfig) -> dict[str, spaces.Space[Any]]:
     found: dict[str, spaces.Space[Any]] = {}
     if config.images:
         found["rgb"] = spaces.Box(0, 255, (*config.camera.size, 3), np.uint8)
-        found["depth"] = spaces.Box(_NEAREST, _DEEPEST, config.camera.size, np.float32)
+        near, far = config.camera.near, min(config.camera.far, _DEEPEST)
+        found["depth"] = spaces.Box(near, far, config.camera.size, np.float32)
     if config.pose:
         bounds = np.array([_FAR, _FAR, np.pi + 1e-6, np.pi / 2], dtype=np.float32)
         found["pose"] = spaces.Box(-bounds, bounds, dtype=np.float32)

@@ -52,7 +52,7 @@ class DepthMapper:
     def add(self, depth: Float[np.ndarray, "H W"], stance: Stance) -> None:
         """Take in what is seen from a place: obstacles by their height, and the ground before them."""
         stride, cell = self.config.stride, self.agent.cell
-        z = depth[::stride, ::stride]
+        z = self.camera.readings(depth[::stride, ::stride])
         eye, direction = sight_lines(self.camera, stance, self.floor, stride)
         places = eye + direction * z[..., None]
         away = np.hypot(direction[..., 0], direction[..., 1]) * z

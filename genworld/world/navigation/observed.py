@@ -15,7 +15,11 @@ from genworld.world.navigation.motion import Stance
 def view_of(
     rgb: UInt8[np.ndarray, "H W 3"], depth: Float[np.ndarray, "H W"], stance: Stance, camera: CameraConfig, name: str
 ) -> View:
-    """An observation as a view of a scene; scene axes are those of the pose, with the floor at 0."""
+    """An observation as a view of a scene, without depth at the ends of the camera's range.
+
+    Scene axes are those of the pose, with the floor at 0.
+    """
     pixels = rearrange(torch.from_numpy(rgb).float(), "h w c -> c h w") / 127.5 - 1
+    known = torch.from_numpy(camera.readings(depth)).float()
     pose = torch.from_numpy(world_from_camera(stance, camera.height)).float()
-    return View(pixels, torch.from_numpy(depth).float(), pose, torch.from_numpy(camera.intrinsics).float(), name)
+    return View(pixels, known, pose, torch.from_numpy(camera.intrinsics).float(), name)

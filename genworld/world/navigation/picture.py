@@ -57,14 +57,12 @@ class MapPicture:
             outline = [thing.rotation @ (i / 2, j / 2, 0) + thing.position for i, j in corners]
             pen.polygon([self.at(*point[:2]) for point in outline], fill=(*_bytes(TINTS[thing.colour]), 230))
         if names:
-            font = ImageFont.load_default(_FONT)
-            for thing in floor.things:
-                place = self.at(*thing.position[:2])
-                pen.text(place, thing.kind, fill=_INK, font=font, anchor="mm", stroke_width=2, stroke_fill=_PAPER)
-            for number, name in enumerate(floor.room_names):
-                x0, _, _, y1 = floor.plan.interior(number)
-                left, top = self.at(x0, y1)
-                pen.text((left + 3, top + 2), name, fill=_INK, font=font, stroke_width=2, stroke_fill=_PAPER)
+            corners = [floor.plan.interior(number) for number in range(len(floor.room_names))]
+            rooms = [
+                (name, self.at(x0, y1), "la") for name, (x0, _, _, y1) in zip(floor.room_names, corners, strict=True)
+            ]
+            things = [(thing.kind, self.at(*thing.position[:2]), "mm") for thing in floor.things]
+            _write_apart(pen, [(name, (x + 3, y + 2), anchor) for name, (x, y), anchor in rooms] + things)
         return self
 
     def show_points(
@@ -122,3 +120,14 @@ class MapPicture:
 
 def _bytes(colour: Sequence[float]) -> tuple[int, ...]:
     return tuple(round(255 * value) for value in colour)
+
+
+def _write_apart(pen: ImageDraw.ImageDraw, texts: Sequence[tuple[str, tuple[float, float], str]]) -> None:
+    """Texts at their places, as far as there is room: on small maps, those that would cover another are left out."""
+    font = ImageFont.load_default(_FONT)
+    taken: list[tuple[float, ...]] = []
+    for text, place, anchor in texts:
+        left, top, right, bottom = pen.textbbox(place, text, font=font, anchor=anchor)
+        if all(right < a or left > c or bottom < b or top > d for a, b, c, d in taken):
+            taken.append((left, top, right, bottom))
+            pen.text(place, text, fill=_INK, font=font, anchor=anchor, stroke_width=2, stroke_fill=_PAPER)

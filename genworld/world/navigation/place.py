@@ -29,11 +29,13 @@ class Place:
         name: the `scene` of its episodes.
         map: its free ground.
         viewer: what is seen there; None where nothing needs to be.
+        agent: whom the map was made for; None where that is not known.
     """
 
     name: str
     map: OccupancyMap
     viewer: Viewer | None = None
+    agent: AgentConfig | None = None
 
     @cached_property
     def geodesics(self) -> Geodesics:
@@ -67,7 +69,8 @@ def place_of_floor(
     floor: Floor, agent: AgentConfig | None = None, camera: CameraConfig | None = None, smooth: bool = False
 ) -> Place:
     """A floor of the world; `smooth`: see `FloorViews`."""
-    return Place(floor.name, map_of_floor(floor, agent), FloorViews(floor.stage, camera, smooth))
+    agent = agent or AgentConfig()
+    return Place(floor.name, map_of_floor(floor, agent), FloorViews(floor.stage, camera, smooth), agent)
 
 
 def place_of_scene(scene: Scene, agent: AgentConfig | None = None, camera: CameraConfig | None = None) -> Place:
@@ -76,8 +79,9 @@ def place_of_scene(scene: Scene, agent: AgentConfig | None = None, camera: Camer
     Raises:
         ValueError: it has neither, or nowhere to stand.
     """
+    agent = agent or AgentConfig()
     ground = map_of_scene(scene, agent)
-    return Place(scene.name, ground, PointViews(*scene_points(scene), ground.floor, camera))
+    return Place(scene.name, ground, PointViews(*scene_points(scene), ground.floor, camera), agent)
 
 
 def point_goal(

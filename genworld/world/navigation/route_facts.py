@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import shortest_path
 
 from genworld.world.navigation.camera import CameraConfig
 from genworld.world.navigation.geodesic import Field
+from genworld.world.navigation.occupancy import OccupancyMap
 from genworld.world.navigation.place import Place, place_of_floor
 from genworld.world.rooms.floor import Floor
 from genworld.world.rooms.language.facts import Direction, Facts, direction
@@ -43,6 +44,20 @@ _SECTOR = math.radians(33)
 _PERSON = CameraConfig().height
 
 
+def lattice_of(ground: OccupancyMap) -> Float[np.ndarray, "K 2"]:
+    """Places of the largest free area of a map that lie `LATTICE` apart, metres."""
+    places = ground.places()
+    every = max(1, round(LATTICE / ground.cell))
+    return places[(np.floor(ground.grid(places)).astype(int) % every == 0).all(-1)]
+
+
+def gaps_to(
+    places: Float[np.ndarray, "K 2"], lower: Float[np.ndarray, " 3"], upper: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, " K"]:
+    """Metres from places to a box, seen from above; 0 on it."""
+    return np.hypot(*np.maximum(lower[:2] - places, places - upper[:2]).clip(0).T)
+
+
 class Surroundings:
     """A floor, its free ground, and from where its things are seen.
 
@@ -61,10 +76,7 @@ class Surroundings:
     @cached_property
     def lattice(self) -> Float[np.ndarray, "K 2"]:
         """Free places that lie `LATTICE` apart, metres."""
-        map_ = self.place.map
-        places = map_.places()
-        every = max(1, round(LATTICE / map_.cell))
-        return places[(np.floor(map_.grid(places)).astype(int) % every == 0).all(-1)]
+        return lattice_of(self.place.map)
 
     @cached_property
     def doors_between(self) -> Float[np.ndarray, "R R"]:
@@ -88,7 +100,7 @@ class Surroundings:
     def gaps(self, places: Float[np.ndarray, "K 2"], index: int) -> Float[np.ndarray, " K"]:
         """Metres from places to a thing, seen from above; 0 on it."""
         box = self.floor.things[index].box
-        return np.hypot(*np.maximum(box.lower[:2] - places, places - box.upper[:2]).clip(0).T)
+        return gaps_to(places, box.lower, box.upper)
 
     def sights(self, index: int) -> Float[np.ndarray, "K 2"]:
         """Places on the lattice, in the thing's room and in its reach, from which its middle is seen."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from genworld.world.navigation.camera import NEAR, CameraConfig, sight_lines
@@ -311,10 +311,10 @@ class Scout:
         return self._ways[1]
 
     def _voxels(self, depth: Float[np.ndarray, "H W"], stance: Stance) -> list[int]:
-        z = depth[::_EVERY, ::_EVERY]
+        z = self.camera.readings(depth[::_EVERY, ::_EVERY])
         eye, direction = sight_lines(self.camera, stance, self.mapper.floor, _EVERY)
         points = (eye + direction * z[..., None])[(z > NEAR) & (z < self.mapper.config.reach)]
-        return np.unique(_keys(points)).tolist()
+        return np.unique(voxel_keys(points)).tolist()
 
     def _clear(
         self, places: Float[np.ndarray, "P 2"], lower: Float[np.ndarray, " 3"], upper: Float[np.ndarray, " 3"]
@@ -322,13 +322,33 @@ class Scout:
         """Whether nothing that was seen is in the way from the eyes at places to the middle of a box."""
         eye = self.mapper.floor + self.camera.height
         eyes = np.concatenate([places, np.full((len(places), 1), eye)], axis=1)
-        parts = np.linspace(0, 1, 1 + math.ceil(3.0 / (0.7 * _SOLID)))[:, None, None]
-        points = eyes + parts * ((lower + upper) / 2 - eyes)
-        margin = self.config.clear
-        within = ((points >= lower - margin) & (points <= upper + margin)).all(-1)
-        taken = np.isin(_keys(points), np.fromiter(self._solid, np.int64, len(self._solid)))
-        return ~(taken & ~within).any(0)
+        solid = np.fromiter(self._solid, np.int64, len(self._solid))
+        return sees_middle(eyes, lower, upper, solid, self.config.clear)
 
 
-def _keys(points: Float[np.ndarray, "*P 3"]) -> np.ndarray:
+def sees_middle(
+    eyes: Float[np.ndarray, "P 3"],
+    lower: Float[np.ndarray, " 3"],
+    upper: Float[np.ndarray, " 3"],
+    solid: Int[np.ndarray, " S"],
+    margin: float = 0.1,
+) -> Bool[np.ndarray, " P"]:
+    """Whether nothing is in the way from eyes to the middle of a box, up to the box.
+
+    Args:
+        eyes: metres.
+        lower: corner of the box, metres.
+        upper: corner.
+        solid: voxels in which there is something, see `voxel_keys`.
+        margin: metres around the box that count as the box.
+    """
+    parts = np.linspace(0, 1, 1 + math.ceil(3.0 / (0.7 * _SOLID)))[:, None, None]
+    points = eyes + parts * ((lower + upper) / 2 - eyes)
+    within = ((points >= lower - margin) & (points <= upper + margin)).all(-1)
+    taken = np.isin(voxel_keys(points), solid)
+    return ~(taken & ~within).any(0)
+
+
+def voxel_keys(points: Float[np.ndarray, "*P 3"]) -> Int[np.ndarray, "*P"]:
+    """Numbers of the voxels of 0.1 m that points lie in."""
     return np.floor(points / _SOLID).astype(np.int64) @ np.array([1 << 40, 1 << 20, 1])

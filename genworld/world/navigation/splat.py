@@ -46,7 +46,7 @@ class PointViews:
         self._colours = torch.from_numpy((np.stack(means[3:], axis=1) * 255 + 0.5).astype(np.uint8))
 
     def __call__(self, stance: Stance) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
-        """See `Viewer`. Where nothing was scanned, colour and depth are 0."""
+        """See `Viewer`. Where nothing was scanned, colour and depth are 0 (the depth: `near`, of a camera with one)."""
         pose = torch.from_numpy(world_from_camera(stance, self.floor + self.camera.height)).float()
         seen = pose[:3, :3].T @ (self._points - pose[:3, 3:])
         height, width = self.camera.size
@@ -67,7 +67,7 @@ class PointViews:
         empty = which < 0
         picture = self._colours[which.clamp_min(0)]
         picture[empty] = 0
-        return picture.numpy(), torch.where(empty, 0, nearest).numpy()
+        return picture.numpy(), self.camera.clamped(torch.where(empty, 0, nearest).numpy())
 
 
 def _splat(

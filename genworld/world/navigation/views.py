@@ -91,9 +91,9 @@ class FloorViews:
         pose = world_from_camera(stance, self.camera.height)
         if self.smooth:
             pixels, depth = render(self.stage, torch.from_numpy(pose).float()[None], self._pinhole, self.camera.size)
-            return _to_bytes((pixels[0].numpy() + 1) / 2), depth[0].numpy()
+            return _to_bytes((pixels[0].numpy() + 1) / 2), self.camera.clamped(depth[0].numpy())
         surfaces = self._level(stance) if stance.pitch == 0 else self._tilted(pose)
-        return self._shaded(pose, surfaces), surfaces.depth
+        return self._shaded(pose, surfaces), self.camera.clamped(surfaces.depth)
 
     def _tilted(self, pose: np.ndarray) -> _Surfaces:
         seen = trace(self.stage, torch.from_numpy(pose).float()[None], self._pinhole, self.camera.size)
