@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_weights import save_weights
 
 from genworld.experiment import build_task, load_experiment, load_run, token_grid, train
 from genworld.pipelines.describe import describe
@@ -34,9 +35,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny networks where configs have public ones."""
+    return save_weights(tmp_path_factory.mktemp("weights"))
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
-def test_every_config_decodes_and_dry_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_config_decodes_and_dry_runs(
+    path: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "weights").symlink_to(weights)
     monkeypatch.chdir(tmp_path)  # where no run has left a VAE
     experiment = load_experiment(path)
     text = describe(experiment)

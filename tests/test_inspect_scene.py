@@ -14,6 +14,7 @@ from genworld.data.scene_files import inverse
 from genworld.data.scene_picture import coloured_points, draw_scene
 from genworld.types import Scene, View
 from genworld.world.rooms import FloorConfig, sample_floor
+from tools import inspect_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,6 +71,21 @@ def test_what_is_wrong_is_said_and_is_the_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "no such file or folder" in done.stderr
+
+
+def test_a_lost_frame_is_listed_and_the_rest_is_lifted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "room", small_room())
+    lost = sorted(folder.glob("*.depth.png"))[1]
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(lost)
+    words = [str(folder), "--views", "99", "--out", str(tmp_path / "lifted.png"), "--lift", "direct"]
+    monkeypatch.setattr("sys.argv", ["inspect_scene.py", *words])
+    assert inspect_scene.main() == 0
+    said = capsys.readouterr().out
+    assert f"1 left out\n  {lost.name.removesuffix('.depth.png')}: " in said
+    assert "its depth has not one valid reading" in said
+    assert "direct: " in said
 
 
 def test_points_and_colours_belong_together() -> None:

@@ -4,10 +4,14 @@
     python tools/ask.py --run runs/scene_world --scene 7001 --do ground "the red chair" --out chair.png
     python tools/ask.py --run runs/scene_world --scene ROOM --situation "I am beside the sofa." "What is behind me?"
     python tools/ask.py --run runs/scene_world --scene 7001 --do caption
+    python tools/ask.py --run weights/scene_rooms --scene FOLDER "Any chairs?" "task.points.lifter={kind: fusion}"
 
 FOLDER holds a scene (see docs/scenes.md); a number is the seed of one of the world's floors. Prints the answer, and the
 boxes that it names in metres. With --out, a picture: the scene from above and from the side, and one view, with these
 boxes, and with those of the things that it names in words, which the model is then asked to find.
+
+How the scene becomes points can be otherwise than in training, by KEY=VALUE at the end: another lifter ({kind: direct},
+{kind: fusion}, or {kind: field}, which needs no depth), and whatever else stands in task.points.
 """
 
 from __future__ import annotations
@@ -34,16 +38,21 @@ def main() -> int:
     parser.add_argument("--do", choices=("ask", "caption", "plan", "ground"), default="ask", help="what (ask)")
     parser.add_argument("--situation", default="", help="where you are, in words")
     parser.add_argument("--out", type=Path, metavar="PNG", help="also draw the scene with what the answer names")
-    parser.add_argument("text", nargs="?", default="", help="question, goal or phrase")
-    args = parser.parse_args()
-    if args.do != "caption" and not args.text.strip():
+    parser.add_argument("text", nargs="?", default="", help="question, goal or phrase; none for a caption")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="otherwise than in training: task.points.lifter.voxel=0.15"
+    )
+    args = parser.parse_intermixed_args()  # overrides may also come after --out
+    if args.do == "caption" and args.text:
+        args.overrides.insert(0, args.text)
+    elif args.do != "caption" and not args.text.strip():
         raise ValueError(f"--do {args.do} needs a text: a question, a goal or a phrase")
 
     from genworld.pipelines.scene import SceneAssistant
     from genworld.pipelines.scene_picture import draw_answer
 
     scene = read_scene(args.scene, args.name)
-    assistant = SceneAssistant.from_pretrained(args.run)
+    assistant = SceneAssistant.from_pretrained(args.run, overrides=args.overrides)
     lifted = assistant.lift(scene)
     answer, boxes = reply(assistant, lifted, args)
     print(answer)

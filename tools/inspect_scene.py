@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from genworld.data.scene_check import check_scene
+from genworld.data.scene_files import some_views
 from genworld.data.scene_picture import coloured_points, draw_scene
 from genworld.data.scenes import READERS, open_scenes
 from genworld.models.images import EncodedViews, RandomEncoder, RandomEncoderConfig
@@ -46,8 +47,7 @@ def main() -> int:
     source = open_scenes(args.path, args.kind)
     print(f"{args.path}: {len(source.names)} scenes, read by {type(source).__name__}")
     scene = source.read(args.name or source.names[0])
-    chosen = torch.linspace(0, scene.num_views - 1, min(args.views, scene.num_views)).round().long().unique()
-    views = [scene.view(index) for index in chosen.tolist()]
+    scene, views = some_views(scene, args.views)
     print("\n".join(describe(scene, views)))
     report = check_scene(scene, args.views)
     print(report)

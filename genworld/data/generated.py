@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-from genworld.data.questions import QuestionSet, Turn, read_3dllm
+from genworld.data.questions import Question, QuestionSet, Turn, read_3dllm
 from genworld.data.scene_files import read_json
 from genworld.types import Scene
 
@@ -304,9 +304,16 @@ def read_generated(path: Path) -> QuestionSet:
     Raises:
         ValueError: it is no such file.
     """
-    found, items = read_3dllm(path), read_json(path)
-    kinds = {item["question_id"]: item.get("type", "") for item in items}
-    return replace(found, questions=tuple(replace(each, type=kinds[each.id]) for each in found.questions))
+    found = read_3dllm(path)
+    items = {str(item.get("question_id", n)): item for n, item in enumerate(read_json(path)) if isinstance(item, dict)}
+    return replace(found, questions=tuple(_as_written(each, items[each.id]) for each in found.questions))
+
+
+def _as_written(question: Question, item: Mapping[str, Any]) -> Question:
+    """With its kind; a plan has a step a line, where readers of 3D-LLM's files see one line."""
+    kind = str(item.get("type", ""))
+    answers = tuple(item["answers"]) if kind == "plan" else question.answers
+    return replace(question, type=kind, answers=answers)
 
 
 def _without_marks(text: str, brief: SceneBrief) -> tuple[str, list[int]]:

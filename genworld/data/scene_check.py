@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genworld.data.scene_axes import UPS, estimate_up, up_vector
-from genworld.data.scene_files import listing
+from genworld.data.scene_files import listing, some_views
 from genworld.data.scene_hypotheses import (
     Convention,
     displacements,
@@ -120,15 +120,14 @@ def check_scene(scene: Scene, most: int = 12) -> SceneReport:
 
     Args:
         scene: with views, or points and boxes alone.
-        most: views to read, spread evenly.
+        most: views to read, spread evenly; those that cannot be read are in the report's `skipped`.
 
     Raises:
-        ValueError: a scene with neither views nor points, or a view that cannot be read.
+        ValueError: a scene with neither views nor points, or not one of whose views can be read.
     """
     if not scene.num_views and (scene.points is None or not len(scene.points)):
         raise ValueError(f"{scene.name}: an empty scene: it has neither views nor points")
-    chosen = torch.linspace(0, scene.num_views - 1, min(most, scene.num_views)).round().long().unique().tolist()
-    views = [scene.view(index) for index in chosen]
+    scene, views = some_views(scene, most)
     deep = [view for view in views if view.depth is not None]
     findings = [_principal_point(views)] if views else []
     if len(deep) >= 2:

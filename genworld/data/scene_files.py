@@ -17,7 +17,7 @@ from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from genworld.types import Scene, Skipped, View
+from genworld.types import Scene, Skipped, UnreadableViewError, View
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Frame(Protocol):
 
 @dataclass(frozen=True)
 class LazyViews(Sequence[View]):
-    """Views that are read each time they are asked for; nothing is kept."""
+    """Views that are read each time they are asked for; nothing is kept. Frames that fail: `UnreadableViewError`."""
 
     frames: tuple[Frame, ...]
 
@@ -60,7 +60,11 @@ class LazyViews(Sequence[View]):
     def __getitem__(self, index: int | slice) -> View | LazyViews:
         if isinstance(index, slice):
             return LazyViews(self.frames[index])
-        return self.frames[index].read()
+        frame = self.frames[index]
+        try:
+            return frame.read()
+        except ValueError as error:
+            raise UnreadableViewError(frame.name, str(error)) from error
 
 
 def without_unreadable(scene: Scene) -> Scene:
@@ -69,20 +73,40 @@ def without_unreadable(scene: Scene) -> Scene:
     Raises:
         ValueError: not one view can be read.
     """
-    good, skipped = [], list(scene.skipped)
-    for index in range(scene.num_views):
-        try:
-            scene.view(index)
-        except ValueError as error:
-            frames = scene.views.frames if isinstance(scene.views, LazyViews) else ()
-            skipped.append(Skipped(frames[index].name if frames else str(index), str(error)))
-        else:
-            good.append(index)
+    lost: list[Skipped] = []
+    good = [index for index, _ in scene.readable(lost)]
+    return _keep(scene, good, lost)
+
+
+def some_views(scene: Scene, most: int) -> tuple[Scene, list[View]]:
+    """Views spread evenly over a scene, and the scene without those of them that cannot be read.
+
+    Args:
+        scene: its views are in world axes, and so are those that are given.
+        most: how many to read. Others are tried only where not one of these can be read.
+
+    Raises:
+        ValueError: not one view can be read.
+    """
+    chosen = torch.linspace(0, scene.num_views - 1, min(most, scene.num_views)).round().long().tolist()
+    lost: list[Skipped] = []
+    seen = dict(scene.readable(lost, chosen))
+    if lost and not seen:
+        return some_views(without_unreadable(scene), most)
+    bad = set(chosen) - set(seen)
+    return _keep(scene, [index for index in range(scene.num_views) if index not in bad], lost), list(seen.values())
+
+
+def _keep(scene: Scene, good: Sequence[int], lost: Sequence[Skipped]) -> Scene:
+    """The scene with some of its views, the others in `skipped`."""
+    if not lost:
+        return scene
+    skipped = (*scene.skipped, *lost)
     if not good:
         raise ValueError(f"{scene.name}: not one of its views can be read:{listing(skipped)}")
     if isinstance(scene.views, LazyViews):
-        return replace(scene, views=LazyViews(tuple(scene.views.frames[i] for i in good)), skipped=tuple(skipped))
-    return replace(scene, views=tuple(scene.views[i] for i in good), skipped=tuple(skipped))
+        return replace(scene, views=LazyViews(tuple(scene.views.frames[i] for i in good)), skipped=skipped)
+    return replace(scene, views=tuple(scene.views[i] for i in good), skipped=skipped)
 
 
 def sort_frames(

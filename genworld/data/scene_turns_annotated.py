@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -12,42 +13,20 @@ from typing import Literal
 
 import torch
 
+from genworld.data.annotation_files import OTHERS, AnnotationFile, labels_of, read_classes
 from genworld.data.examples import ExamplesSettings
-from genworld.data.questions import Question, QuestionSet, read_3dmv_vqa, read_scanqa, read_scanrefer, read_sqa3d
+from genworld.data.questions import Question
 from genworld.data.scene_prompts import Standing, describe_prompt, ground_prompt, seen_from, situated_prompt
-from genworld.data.scene_turns import Exam, PointSource, Split
-from genworld.data.scenes import open_scenes
+from genworld.data.scene_turns import Exam, PointSource, RoomsData, Split
+from genworld.data.scenes import open_scenes, scene_key
 from genworld.ops.lifted import LiftedScene
 from genworld.ops.random import seed_of
 from genworld.types import Scene, SceneBox, Skipped, Turn
+from genworld.world.rooms import sample_floor
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class AnnotationFile:
-    """One file of questions.
-
-    Attributes:
-        format: whose it is.
-        path: the file.
-        answers: SQA3D's second file, with answers and poses.
-    """
-
-    format: Literal["scanqa", "sqa3d", "scanrefer", "3dmv-vqa"]
-    path: Path
-    answers: Path | None = None
-
-    def read(self) -> QuestionSet:
-        """The questions in it."""
-        if self.format == "sqa3d":
-            return read_sqa3d(self.path, self.answers)
-        readers: dict[str, Callable[[Path], QuestionSet]] = {
-            "scanqa": read_scanqa,
-            "scanrefer": read_scanrefer,
-            "3dmv-vqa": read_3dmv_vqa,
-        }
-        return readers[self.format](self.path)
+_FLOOR = re.compile(r"rooms-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +34,18 @@ class AnnotatedData(ExamplesSettings):
     """Scenes in a folder, and files of questions about them. ScanRefer's phrases are asked for, and asked about.
 
     Attributes:
-        scenes: the folder; see `open_scenes`.
+        scenes: the folder; see `open_scenes`. None for floors of the world, by their names (`rooms-SEED`).
         files: to train on.
         held_out: to validate and evaluate on.
+        classes: ScanNet's `scannetv2-labels.combined.tsv`, with which ScanRefer tells unique objects from multiple ones
+            by 18 classes. None takes each label for a class of its own.
     """
 
     kind: Literal["annotated"] = "annotated"
-    scenes: Path
+    scenes: Path | None
     files: list[AnnotationFile]
     held_out: list[AnnotationFile]
+    classes: Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,11 +56,27 @@ class AnnotatedData(ExamplesSettings):
 
 
 @dataclass(frozen=True)
+class AnnotatedExam(Exam):
+    """An exam of annotation files.
+
+    Attributes:
+        files: what the file is called that each turn is of, by id.
+        described: exact boxes of the turns of kind "describe", by id.
+        named: classes of all objects that files of phrases name, by scene and number; "" where that is not known.
+    """
+
+    files: Mapping[str, str]
+    described: Mapping[str, SceneBox]
+    named: Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True)
 class _Asked:
-    """A question, and the box that it names, where it is about one."""
+    """A question, what its file is called, and the box that it names, where it is about one."""
 
     question: Question
     kind: str
+    file: str
     box: SceneBox | None = None
 
 
@@ -100,18 +98,24 @@ class AnnotatedTurns:
 
     def __init__(self, data: AnnotatedData, points: PointSource, split: Split = "train", seed: int = 0) -> None:
         self.points, self.seed = points, seed
-        self.source = open_scenes(data.scenes)
+        self.source, self.folder = None if data.scenes is None else open_scenes(data.scenes), data.scenes
         files: Sequence[AnnotationFile] = data.files if split == "train" else data.held_out
         self.skipped: list[Skipped] = []
         self._lifted: dict[str, LiftedScene | str] = {}
         self._boxes: dict[str, tuple[SceneBox, ...]] = {}
-        self.asked = [found for file in files for question in self._read(file) for found in self._ask(file, question)]
+        self._named: dict[str, dict[int, str]] = {}
+        self._classes = None if data.classes is None else read_classes(data.classes)
+        labelled = list(zip(files, labels_of(files), strict=True))
+        self.asked = [
+            x for file, label in labelled for asked in self._read(file) for x in self._ask(file, label, asked)
+        ]
+        self._ids = list(_unique(f"{item.kind}/{item.question.id}" for item in self.asked))
         for reason, count in Counter(item.reason for item in self.skipped).items():
             logger.warning("%d entries left out: %s", count, reason)
         if not self.asked:
             raise ValueError(
                 f"not one question of {', '.join(str(file.path) for file in files) or 'no file'} can be asked about "
-                f"the scenes in {data.scenes}: {Counter(item.reason for item in self.skipped).most_common(3)}"
+                f"{self._where}: {Counter(item.reason for item in self.skipped).most_common(3)}"
             )
 
     def __len__(self) -> int:
@@ -124,8 +128,7 @@ class AnnotatedTurns:
         assert isinstance(lifted, LiftedScene)
         prompt, answer = self._said(asked, lifted, Random(seed_of(self.seed, "answer", position)))
         history = tuple(turn.text for turn in question.history)
-        name = f"{asked.kind}/{question.id}"
-        turn = Turn(position, question.scene, lifted.points, history, prompt, answer, asked.kind, name)
+        turn = Turn(position, question.scene, lifted.points, history, prompt, answer, asked.kind, self._ids[index])
         standing = _standing(question, lifted) if asked.box is None else None
         return replace(turn, standing=seen_from(standing))
 
@@ -143,32 +146,43 @@ class AnnotatedTurns:
         turns = (self.read(index, index) for index in range(min(num, len(self))))
         return [text for turn in turns for text in (*turn.history, turn.prompt, turn.answer)]
 
-    def exam(self, each: int = 0) -> Exam:
+    def exam(self, each: int = 0) -> AnnotatedExam:
         """Every question once, with all its answers."""
         turns = tuple(self.read(index, index) for index in range(len(self)))
         asked = tuple(
             replace(item.question, id=turn.id, type=turn.kind, answers=item.question.answers or (turn.answer,))
             for turn, item in zip(turns, self.asked, strict=True)
         )
-        pairs = zip(turns, self.asked, strict=True)
-        truth = {turn.id: item.box for turn, item in pairs if turn.kind == "ground" and item.box is not None}
         scenes = {turn.scene: self.lifted(index) for index, turn in enumerate(turns)}
-        return Exam(turns, asked, truth, scenes)
+        files = {turn.id: item.file for turn, item in zip(turns, self.asked, strict=True)}
+        truth, described = (
+            {turn.id: x.box for turn, x in zip(turns, self.asked, strict=True) if x.kind == kind and x.box is not None}
+            for kind in ("ground", "describe")
+        )
+        return AnnotatedExam(turns, asked, truth, scenes, files, described, self._named)
 
     def _read(self, file: AnnotationFile) -> Sequence[Question]:
         found = file.read()
         self.skipped += found.skipped
+        for question in found.questions if file.format == "scanrefer" else ():
+            of_scene = self._named.setdefault(question.scene, {})
+            of_scene[question.object_ids[0]] = self._class(question.object_names[0])
         return found.questions
 
-    def _ask(self, file: AnnotationFile, question: Question) -> list[_Asked]:
+    def _class(self, name: str) -> str:
+        """The class of an object by its name in ScanRefer, whose words are joined by "_"; "" where it has none."""
+        label = name.replace("_", " ").strip()
+        return label if self._classes is None or not label else self._classes.get(label, OTHERS)
+
+    def _ask(self, file: AnnotationFile, label: str, question: Question) -> list[_Asked]:
         reason = self._why_not(file, question)
         if reason is not None:
             self.skipped.append(Skipped(question.id, reason))
             return []
         if file.format != "scanrefer":
-            return [_Asked(question, question.type or file.format)]
+            return [_Asked(question, question.type or file.format, label)]
         box = next(box for box in self._boxes[question.scene] if (box.id,) == question.object_ids)
-        return [_Asked(question, kind, box) for kind in ("ground", "describe")]
+        return [_Asked(question, kind, label, box) for kind in ("ground", "describe")]
 
     def _why_not(self, file: AnnotationFile, question: Question) -> str | None:
         if file.format != "scanrefer" and not question.answers:
@@ -183,21 +197,29 @@ class AnnotatedTurns:
             return "its object has no box in the scene"
         return None
 
+    @property
+    def _where(self) -> str:
+        return "the world's floors (rooms-SEED)" if self.folder is None else f"the scenes in {self.folder}"
+
     def _lift(self, name: str) -> None:
-        if name not in set(self.source.names):
-            self._lifted[name] = "its scene is not in the folder"
-            return
-        scenes: list[Scene] = []
-
-        def read() -> Scene:
-            scenes.append(self.source.read(name))
-            return scenes[0]
-
         try:
-            self._boxes[name] = read().boxes
-            self._lifted[name] = self.points.lift(name, lambda: scenes[0])
+            scene = self._scene(name)
+            if scene is None:
+                where = "no floor of the world" if self.source is None else "not in the folder"
+                self._lifted[name] = f"its scene is {where}"
+                return
+            self._boxes[name] = scene.boxes
+            key = name if self.folder is None else scene_key(self.folder, name)
+            self._lifted[name] = self.points.lift(key, lambda: scene)
         except ValueError as error:
             self._lifted[name] = f"its scene cannot be lifted: {error}"
+
+    def _scene(self, name: str) -> Scene | None:
+        """The scene of that name; None where there is none."""
+        if self.source is not None:
+            return self.source.read(name) if name in set(self.source.names) else None
+        seed = _FLOOR.fullmatch(name)
+        return None if seed is None else sample_floor(int(seed[1])).scene(RoomsData.size, num_points=1)
 
     def _said(self, asked: _Asked, lifted: LiftedScene, chance: Random) -> tuple[str, str]:
         question = asked.question
@@ -207,6 +229,14 @@ class AnnotatedTurns:
         if asked.kind == "ground":
             return ground_prompt(question.text), box
         return describe_prompt(box), question.text
+
+
+def _unique(names: Iterable[str]) -> Iterator[str]:
+    """The names; those that occur again (files without ids number their questions) with how often they have."""
+    seen = Counter[str]()
+    for name in names:
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
 def _standing(question: Question, lifted: LiftedScene) -> Standing | None:

@@ -6,6 +6,7 @@ in a YAML. Views are read when asked for; one that cannot be used is listed in `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,8 +52,17 @@ def open_scenes(path: str | Path, kind: str = "auto") -> SceneSource:
             raise ValueError(f"no reader of scenes {kind!r}: there are {', '.join(READERS)}")
         return READERS[kind](path)
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder: expected scenes")
+        raise ValueError(
+            f"{path}: no such file or folder: expected scenes, such as a folder of ScanNet scans or of posed RGB-D. "
+            f"Nothing is downloaded: fetch them first and give the folder they lie in (readers: {', '.join(READERS)})"
+        )
     return READERS[recognise(path)](path)
+
+
+def scene_key(path: Path, name: str) -> str:
+    """What tells scene `name` of the scenes at `path` from all others, also from those of its name elsewhere."""
+    place = hashlib.blake2b(f"{path.resolve()}\n{name}".encode(), digest_size=6).hexdigest()
+    return f"{name}-{place}"
 
 
 def recognise(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,7 @@ from genworld.data.scene_files import (
     read_pose,
     rigid,
     scene_folders,
+    some_views,
     sort_frames,
     to_view_pixels,
 )
@@ -38,6 +39,7 @@ from genworld.types import Scene, View
 
 INTRINSICS = ("camera-intrinsics.txt", "intrinsics.txt")
 ALIGNMENT = "aligned-from-world.txt"
+_LOOKED_AT = 8  # views that tell which way is up
 _COLOUR = re.compile(r"(?P<name>.+)\.color\.(jpg|jpeg|png)$")
 
 
@@ -111,13 +113,15 @@ class RgbdFolder:
             return RgbdFrame(colours[frame], depth, self.depth_unit, pose, intrinsics)
 
         views, skipped = sort_frames(folder, list(colours), make)
+        scene = Scene(name, views, skipped=skipped)
         if self.up != "auto":
             aligned = aligned_from_up(up_vector(self.up))
         elif (folder / ALIGNMENT).is_file():
             aligned = read_pose(folder / ALIGNMENT)
         else:
-            aligned = aligned_from_up(estimate_up(views))
-        return Scene(name, views, aligned_from_world=aligned, skipped=skipped)
+            scene, seen = some_views(scene, _LOOKED_AT)
+            aligned = aligned_from_up(estimate_up(seen, _LOOKED_AT))
+        return replace(scene, aligned_from_world=aligned)
 
 
 def is_rgbd_folder(folder: Path) -> bool:

@@ -7,7 +7,7 @@ Boxes are along the scene's axes, as two corners [2 3] (lower, upper) in metres:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,22 +128,27 @@ def score_boxes(
     )
 
 
-def unique_or_multiple(question: Question, boxes: Sequence[SceneBox], classes: Mapping[str, str] | None = None) -> str:
+def unique_or_multiple(question: Question, classes: Mapping[int, str]) -> str:
     """ScanRefer's groups: whether the object is the only one of its class in the scene.
 
     Args:
         question: with the one object that is to be found.
-        boxes: all of the scene.
-        classes: of labels; ScanRefer has 18, of which the last holds all others. A label alone is a class by default.
+        classes: of the scene's objects, by number. ScanRefer counts those that its own file describes, by 18 classes
+            (see `annotation_files.read_classes`).
+
+    Returns:
+        "unique" or "multiple"; "" where the class of an object is not known, so that neither can be said.
 
     Raises:
-        ValueError: the object is not among the boxes.
+        ValueError: the object is not among them.
     """
-    named = [(classes or {}).get(box.label, box.label) for box in boxes]
-    for box, kind in zip(boxes, named, strict=True):
-        if (box.id,) == question.object_ids:
-            return "unique" if named.count(kind) == 1 else "multiple"
-    raise ValueError(f"{question.id}: object {question.object_ids} is none of the scene's {len(boxes)} boxes")
+    (target,) = question.object_ids
+    if target not in classes:
+        raise ValueError(f"{question.id}: object {target} is none of the scene's {len(classes)} objects")
+    kinds = list(classes.values())
+    if "" in kinds:
+        return ""
+    return "unique" if kinds.count(classes[target]) == 1 else "multiple"
 
 
 def f1_of_boxes(predicted: Float[Tensor, "n 2 3"], truth: Float[Tensor, "m 2 3"], threshold: float) -> float:
@@ -162,20 +167,51 @@ def caption_references(questions: Sequence[Question]) -> dict[str, list[str]]:
     """Scan2Cap's references, "sos ... eos", from ScanRefer's phrases, by "scene|object id|object name"."""
     found = defaultdict(list)
     for question in questions:
-        found[f"{question.scene}|{question.object_ids[0]}|{question.object_names[0]}"].append(
-            f"sos {question.text} eos".replace("\n", " ")
-        )
+        found[caption_key(question)].append(f"sos {question.text} eos".replace("\n", " "))
     return dict(found)
+
+
+def caption_key(question: Question) -> str:
+    """Scan2Cap's name for the object of one of ScanRefer's phrases."""
+    return f"{question.scene}|{question.object_ids[0]}|{question.object_names[0]}"
+
+
+@dataclass(frozen=True)
+class CaptionReport:
+    """Scores of captions of boxes, by names such as `cider_d@0.5`.
+
+    Attributes:
+        num: objects with references.
+        num_right: objects that were captioned in a box that is right.
+        scores: in percent, over all objects.
+        blind: the same of a baseline that does not see the scene's views, in the same boxes.
+        gain: CIDEr-D minus the baseline's, paired.
+    """
+
+    num: int
+    num_right: int
+    scores: Mapping[str, Figure]
+    blind: Mapping[str, Figure]
+    gain: Figure
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        said = (f"{name} {figure} (blind {self.blind[name]})" for name, figure in self.scores.items())
+        return f"{self.num} objects, {self.num_right} in a box that is right: {', '.join(said)}; gain {self.gain}"
 
 
 def score_captions(
     captions: Mapping[str, str],
     ious: Mapping[str, float],
     references: Mapping[str, Sequence[str]],
+    blind: Mapping[str, str],
     threshold: float,
     tokeniser: Tokeniser | None = None,
     meteor: Meteor | None = None,
-) -> dict[str, Figure]:
+) -> CaptionReport:
     """Scan2Cap's m@kIoU (Chen et al. 2021), in percent: a caption counts if its box is right, else "sos eos" is scored.
 
     The mean is over all objects with references, whether they were captioned or not.
@@ -184,28 +220,43 @@ def score_captions(
         captions: by the keys of `references`, without "sos" and "eos".
         ious: of each caption's box with the object's.
         references: see `caption_references`.
+        blind: captions of the same boxes by a baseline that does not see the views (shown another scene, say).
         threshold: the least IoU.
         tokeniser: PTB rules by default, as later papers have it; Scan2Cap itself split at spaces.
         meteor: which version, or None for none.
 
-    Returns:
-        By `cider_d@0.5` and so on.
-
     Raises:
         ValueError: a caption is of an unknown object, or has no IoU.
     """
-    _check_captions(captions, ious, references)
-    said = [
-        f"sos {captions[key]} eos".replace("\n", " ") if key in captions and ious[key] >= threshold else NOTHING
-        for key in references
-    ]
-    tokens = iter((tokeniser or PTB())([*said, *(text for several in references.values() for text in several)]))
-    first = [next(tokens) for _ in said]
-    several = [[next(tokens) for _ in texts] for texts in references.values()]
+    right = [key for key in references if ious.get(key, 0.0) >= threshold]
+    tokens = tokeniser or PTB()
+    several = _tokens(tokens, references.values())
     places = number_scenes([key.split("|")[0] for key in references])
-    items, figures = text_figures(first, several, places, meteor)
-    figures |= {name: percent(values, places) for name, values in items.items()}
-    return {f"{name}@{threshold:g}": figure for name, figure in figures.items()}
+
+    def scored(made: Mapping[str, str]) -> tuple[Float[np.ndarray, " n"], dict[str, Figure]]:
+        """CIDEr-D of each object, and all figures."""
+        _check_captions(made, ious, references)
+        said = {key: f"sos {made[key]} eos".replace("\n", " ") for key in right if key in made}
+        (first,) = _tokens(tokens, [[said.get(key, NOTHING) for key in references]])
+        items, figures = text_figures(first, several, places, meteor)
+        figures |= {name: percent(values, places) for name, values in items.items()}
+        return items["cider_d"], {f"{name}@{threshold:g}": figure for name, figure in figures.items()}
+
+    (own, scores), (other, blind_scores) = scored(captions), scored(blind)
+    return CaptionReport(
+        num=len(references),
+        num_right=sum(key in captions for key in right),
+        scores=scores,
+        blind=blind_scores,
+        gain=percent_gained(own, other, places),
+    )
+
+
+def _tokens(tokeniser: Tokeniser, texts: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Tokenised lists of texts, in one call: the Java program takes long to start."""
+    lists = list(texts)
+    tokens = iter(tokeniser([text for each in lists for text in each]))
+    return [[next(tokens) for _ in each] for each in lists]
 
 
 def _check_captions(captions: Mapping[str, str], ious: Mapping[str, float], references: Collection[str]) -> None:

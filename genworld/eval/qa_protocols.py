@@ -26,7 +26,7 @@ _NUMBERS = (
 _WORDS = {
     **dict.fromkeys(("letf", "let"), "left"),
     "tehre": "there",
-    **dict.fromkeys(("brigth", "brght"), "right"),
+    **dict.fromkeys(("rigth", "rght"), "right"),
     "behine": "behind",
     "tv": "TV",
     "chai": "chair",

@@ -1,8 +1,8 @@
 """Checkpoints of LAVIS's BLIP-2, 3D-LLM's among them, loaded onto transformers' parts; no key is lost unseen.
 
-`load_qformer` fills a `Blip2QFormerModel`, its query tokens [1 Q D] and the linear layer behind it, whatever module
-holds them; `load_language_model` fills a T5, OPT or Llama of transformers. How names line up is written down in
-`genworld.models.keymaps.lavis`.
+`load_scene_llm` fills a `SceneLLM`. Of its parts, whatever holds them, `load_qformer` fills a `Blip2QFormerModel`, its
+query tokens [1 Q D] and the linear layer behind it, and `load_language_model` a T5, OPT or Llama of transformers. How
+names line up is written down in `genworld.models.keymaps.lavis`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from genworld.models.connector_parts import EachToken, QFormer
 from genworld.models.keymaps.lavis import IGNORED, LANGUAGE_MODELS, lavis_rules
+from genworld.models.scene_llm import SceneLLM
 from genworld.models.weights import State, read_safetensors, to_ours
 from genworld.ops.tensor_files import load_tensors
 
@@ -70,6 +72,44 @@ def read_checkpoint(path: str | Path) -> State:
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
+def load_scene_llm(
+    state: Mapping[str, Tensor], model: SceneLLM, *, strict: bool = True
+) -> tuple[KeyReport, KeyReport | None]:
+    """Load a checkpoint such as 3D-LLM's into the model that it is of.
+
+    Args:
+        state: of `read_checkpoint`.
+        model: its connector ends with a Q-Former and a linear layer (that of `ConnectorConfig()` is 3D-LLM's), and its
+            language model is the published one, with location tokens `flat32` where the checkpoint has them.
+        strict: refuse a connector that does not fit; see `load_qformer`.
+
+    Returns:
+        The reports of the connector and of the language model; None for the latter if the checkpoint has nothing of it.
+
+    Raises:
+        ValueError: the connector or the number of words is another, or the weights do not fit.
+    """
+    kinds = [part.kind for part in model.config.connector.parts]
+    if kinds[-2:] != ["qformer", "linear"]:
+        raise ValueError(
+            f"the checkpoint's connector ends with a Q-Former and a linear layer, this one is of {', '.join(kinds)}: "
+            "end it with {kind: qformer} and {kind: linear}"
+        )
+    rows, known = _num_words(state), len(model.llm.table)
+    if rows is not None and rows != known:
+        raise ValueError(
+            f"the checkpoint's language model has {rows} tokens, this one {known} with locations "
+            f"{model.llm.locations!r}: take the language model it was trained with; 3D-LLM's has 32,768 location "
+            "tokens behind those of the tokenizer, which is locations: flat32"
+        )
+    qformer, linear = list(model.connector.parts)[-2:]
+    assert isinstance(qformer, QFormer), "its kind is qformer"
+    assert isinstance(linear, EachToken), "its kind is linear"
+    report = load_qformer(state, qformer.qformer, qformer.queries, linear.network, strict=strict)
+    has_language = any(map(_language_prefix, state))
+    return report, load_language_model(state, model.llm.network) if has_language else None
+
+
 def load_qformer(
     state: Mapping[str, Tensor],
     qformer: nn.Module,
@@ -115,16 +155,22 @@ def load_language_model(state: Mapping[str, Tensor], model: nn.Module, *, strict
     names = {name: name.removeprefix(prefix) for name in state if (prefix := _language_prefix(name))}
     if not names:
         raise ValueError(f"the checkpoint has nothing of a language model: no name begins with {LANGUAGE_MODELS}")
-    rows = {state[name].shape[0] for name in names if name.endswith(("shared.weight", "embed_tokens.weight"))}
-    if len(rows) > 1:
-        raise ValueError(f"the checkpoint's tables of embeddings have different numbers of rows: {sorted(rows)}")
-    for count in rows:
-        if model.get_input_embeddings().weight.shape[0] != count:  # type: ignore[operator]
-            model.resize_token_embeddings(count, mean_resizing=False)  # type: ignore[operator]
+    rows = _num_words(state)
+    if rows not in (None, model.get_input_embeddings().weight.shape[0]):  # type: ignore[operator]
+        model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
     _untie(model, {ours: state[theirs] for theirs, ours in names.items()})
     wanted = model.state_dict()
     ignored = {name: "not of the language model" for name in state if name not in names}
     return _load(state, {ours: theirs for theirs, ours in names.items()}, wanted, ignored, strict)
+
+
+def _num_words(state: Mapping[str, Tensor]) -> int | None:
+    """Rows of the language model's embeddings; None where it has none."""
+    tables = ("shared.weight", "embed_tokens.weight")
+    rows = {x.shape[0] for name, x in state.items() if _language_prefix(name) and name.endswith(tables)}
+    if len(rows) > 1:
+        raise ValueError(f"the checkpoint's tables of embeddings have different numbers of rows: {sorted(rows)}")
+    return rows.pop() if rows else None
 
 
 def _untie(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -72,7 +72,8 @@ class PretrainedLLM(LanguageModel):
     def _add_locations(self) -> None:
         rows = self.first_location + self.num_locations
         if self.num_locations and rows > self.network.get_input_embeddings().weight.shape[0]:
-            self.network.resize_token_embeddings(rows)
+            has_values = self.network.device.type != "meta"  # new rows are drawn about the mean of the others
+            self.network.resize_token_embeddings(rows, mean_resizing=has_values)
 
     def _find_end(self, path: Path) -> int:
         end = self.tokenizer.eos_token_id

@@ -337,10 +337,10 @@ def _pair_up(cells: Int[Tensor, "n 3"], table_row: Int[Tensor, " n"], num_rows: 
 
 
 def lift_views(scene: Scene, features: ViewFeatures, config: SamplingConfig) -> FeatureCloud:
-    """Add all views of a scene to a map, one after another."""
+    """Add all views of a scene that can be read to a map, one after another."""
     running, points = FeatureMap(config), scene.aligned_points()
-    for index in range(scene.num_views):
-        running.add(index, scene.aligned_view(index), features, points)
+    for index, view in scene.readable(running.skipped):
+        running.add(index, scene.align(view), features, points)
     return running.cloud()
 
 
@@ -354,16 +354,13 @@ def select_views(scene: Scene, number: int, voxel: float = 0.1, config: Sampling
         config: how depth is read.
 
     Raises:
-        ValueError: no view has depth.
+        ValueError: no view that can be read has depth.
     """
     config = config or DirectLifterConfig()
-    views = (scene.aligned_view(index) for index in range(scene.num_views))
-    seen = [
-        cell_keys(voxel_cells(sample_depth(view, config).points, voxel)).unique()
-        if _why_not(view, None) is None
-        else torch.empty(0, dtype=torch.int64)
-        for view in views
-    ]
+    seen = [torch.empty(0, dtype=torch.int64)] * scene.num_views
+    for index, view in scene.readable([]):
+        if _why_not(view, None) is None:
+            seen[index] = cell_keys(voxel_cells(sample_depth(scene.align(view), config).points, voxel)).unique()
     chosen = most_covering(seen, number)
     if not chosen:
         raise ValueError(f"scene {scene.name!r}: views are chosen by what their depth shows, and none has any")

@@ -362,8 +362,7 @@ def _draw_rays(pictures: list[_Picture], number: int, draw: torch.Generator) -> 
 def _usable(scene: Scene) -> tuple[list[int], list[Skipped]]:
     good: list[int] = []
     skipped: list[Skipped] = []
-    for index in range(scene.num_views):
-        view = scene.aligned_view(index)
+    for index, view in scene.readable(skipped):
         if view.world_from_camera.isfinite().all():
             good.append(index)
         else:

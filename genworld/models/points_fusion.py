@@ -138,6 +138,33 @@ class RegionFeatures:
         return self.encoder(pixels).flatten(0, 1).mean(dim=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RegionsConfig:
+    """Features by region instead of by patch; see `RegionFeatures`.
+
+    Attributes:
+        masks: folder that holds, for each scene, a folder of its name with the masks of its views (see `MaskFolder`).
+            What was lifted with them is kept under this path: new masks belong into another folder.
+        least: regions whose box covers less than this share of a picture are left out.
+        cell: regions are told apart on a grid of cells of so many pixels.
+    """
+
+    masks: Path
+    least: float = 0.005
+    cell: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least < 1 or self.cell < 1:
+            raise ValueError(
+                f"regions need least of 0 up to 1, and cells of at least 1 pixel, got {self.least} and {self.cell}"
+            )
+
+    def features(self, encoder: ImageEncoder, scene: str) -> RegionFeatures:
+        """Those of the regions of a scene, by its name."""
+        folder = self.masks / scene
+        return RegionFeatures(encoder, MaskFolder(folder), str(folder), self.least, self.cell)
+
+
 def fuse_regions(whole: Float[Tensor, " D"], regions: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
     """Mix the picture's feature g into those of its regions r_i (ConceptFusion, section 3.2, as 3D-LLM has it).
 

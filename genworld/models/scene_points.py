@@ -27,9 +27,9 @@ from genworld.models.images import (
     WorldEncoder,
     build_image_encoder,
 )
-from genworld.models.points import DirectLifter, DirectLifterConfig, FeatureCloud, Lifter, select_views
+from genworld.models.points import DirectLifter, DirectLifterConfig, FeatureCloud, Lifter, ViewFeatures, select_views
 from genworld.models.points_field import FieldLifter, FieldLifterConfig
-from genworld.models.points_fusion import FusionLifter, FusionLifterConfig
+from genworld.models.points_fusion import FusionLifter, FusionLifterConfig, RegionsConfig
 from genworld.ops.lifted import LiftedScene, covering_points
 from genworld.ops.scene_codec import SceneCodec
 from genworld.types import PointSet, Scene
@@ -76,6 +76,7 @@ class ScenePointsConfig:
             over them: what is left without depth and poses, to measure what lifting is worth. The lifter then only says
             where location tokens are.
         background: what gets few points only; None treats all alike.
+        regions: masks of regions, which then have features instead of patches; None where there are none.
         max_views: only so many views, which show most of the scene together; None for all.
         cells: location tokens along each axis.
         cache: folder in which points are kept; None lifts a scene every time.
@@ -87,6 +88,7 @@ class ScenePointsConfig:
     colour_weight: float = 2.0
     background: BackgroundConfig | None = None
     lifted: bool = True
+    regions: RegionsConfig | None = None
     max_views: int | None = None
     cells: int = 256
     cache: Path | None = None
@@ -107,7 +109,7 @@ class ScenePoints:
 
     @cached_property
     def features(self) -> EncodedViews:
-        """The encoder; built when the first scene is lifted."""
+        """Patches through the encoder, which is built when the first scene is lifted."""
         return EncodedViews(build_image_encoder(self.config.encoder))
 
     @cached_property
@@ -129,7 +131,8 @@ class ScenePoints:
             scene: gives it; called only where there is no file.
 
         Raises:
-            ValueError: the scene has no views, none of them shows anything, or it has more voxels than the limit.
+            ValueError: the scene has no views, none of them shows anything, one has no masks where there should be
+                some, or the scene has more voxels than the limit.
         """
         if self.config.cache is None:
             return self(scene())
@@ -145,22 +148,28 @@ class ScenePoints:
             raise ValueError(f"scene {scene.name!r} has no view that could be used ({reasons or 'there is none'})")
         if self.config.max_views is not None and scene.num_views > self.config.max_views:
             chosen = select_views(scene, self.config.max_views)
-            scene = replace(scene, views=[scene.view(index) for index in chosen])
+            views = [(index, scene.view(index)) for index in chosen]  # masks of one without a name go by its number
+            scene = replace(scene, views=[replace(view, name=view.name or str(index)) for index, view in views])
+        features = self._features_of(scene)
         try:
-            cloud = self.lifter.lift(scene, self.features)
+            cloud = self.lifter.lift(scene, features)
         except ValueError as error:
             raise ValueError(f"scene {scene.name!r}: {error}") from None
         codec = replace(cloud.codec, cells=self.config.cells)
         if not self.config.lifted:
-            return LiftedScene(scene.name, self._patches(scene, codec), codec)
+            return LiftedScene(scene.name, self._patches(scene, features, codec), codec)
         return self._chosen(scene.name, cloud, codec)
 
-    def _patches(self, scene: Scene, codec: SceneCodec) -> PointSet:
+    def _features_of(self, scene: Scene) -> ViewFeatures:
+        """Of patches, or of the scene's regions."""
+        regions = self.config.regions
+        return self.features if regions is None else regions.features(self.features.encoder, scene.name)
+
+    def _patches(self, scene: Scene, features: ViewFeatures, codec: SceneCodec) -> PointSet:
         """Patches of all views, on a contact sheet; voxels are view, column and row from below."""
         rows, colours, voxels = [], [], []
-        for index in range(scene.num_views):
-            view = scene.view(index)
-            table = self.features(index, view)
+        for index, view in scene.readable([]):
+            table = features(index, view)
             high, wide = table.index.shape
             grid = F.adaptive_avg_pool2d(view.pixels, (high, wide))
             row, column = (table.index >= 0).nonzero().unbind(dim=1)
@@ -169,8 +178,8 @@ class ScenePoints:
             voxels.append(torch.stack([torch.full_like(row, index), column, high - 1 - row], dim=1))
         every = torch.cat(voxels)
         kept = torch.linspace(0, len(every) - 1, min(len(every), self.config.max_points)).round().long()
-        features, tints = torch.cat(rows)[kept].half().float(), torch.cat(colours)[kept].half().float()
-        return PointSet(features, _on_sheet(every)[kept], tints, every[kept].clamp(max=codec.cells - 1))
+        seen, tints = torch.cat(rows)[kept].half().float(), torch.cat(colours)[kept].half().float()
+        return PointSet(seen, _on_sheet(every)[kept], tints, every[kept].clamp(max=codec.cells - 1))
 
     def _chosen(self, name: str, cloud: FeatureCloud, codec: SceneCodec) -> LiftedScene:
         places = torch.cat([cloud.points, self.config.colour_weight * cloud.colours], dim=1)
@@ -206,7 +215,10 @@ class ScenePoints:
         return tuple(encoder.network.encode_texts(list(x)) for x in (background.phrases, background.against))  # type: ignore[return-value]
 
     def _path(self, folder: Path, key: str) -> Path:
-        facts = {"config": encode(replace(self.config, cache=None)), "features": self.features.name}
+        config = encode(replace(self.config, cache=None))
+        if self.config.regions is None:
+            del config["regions"]  # what was lifted before there was this option keeps its name
+        facts = {"config": config, "features": self.features.name}
         digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
         safe = "".join(mark if mark.isalnum() or mark in "-_." else "_" for mark in key)
         return folder / digest / f"{safe}.safetensors"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar, overload
 
 import torch
 
-from genworld.experiment import AnyTask, Experiment, load_run
+from genworld.experiment import CONFIG_FILE, AnyTask, Experiment, load_experiment, load_run
+from genworld.train.checkpoint import find_checkpoint
 
 TaskT = TypeVar("TaskT", bound=AnyTask)
 OtherT = TypeVar("OtherT", bound=AnyTask)
@@ -51,3 +53,23 @@ def open_run(
     if not isinstance(task, wanted):
         raise ValueError(f"{run} holds a run of task {experiment.task.kind!r}; {need}")
     return experiment, task
+
+
+def otherwise(experiment: Experiment, run: str | Path, overrides: Sequence[str]) -> Experiment:
+    """The experiment of a run that talks about scenes, with other data, or other ways from scenes to points.
+
+    Args:
+        experiment: as it was trained.
+        run: its folder.
+        overrides: such as `task.points.lifter={kind: fusion}`.
+
+    Raises:
+        ValueError: what was learned would be otherwise.
+    """
+    if not overrides:
+        return experiment
+    other = load_experiment(find_checkpoint(Path(run)) / CONFIG_FILE, overrides)
+    for key in ("model", "stage"):
+        if getattr(other.task, key) != getattr(experiment.task, key):
+            raise ValueError(f"task.{key} is what was trained: only task.points, data and seed can be otherwise")
+    return other

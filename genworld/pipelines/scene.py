@@ -23,8 +23,8 @@ from genworld.data.scene_turns import RoomsData
 from genworld.data.scene_turns_annotated import AnnotatedData
 from genworld.models.scene_points import ScenePoints
 from genworld.ops.lifted import LiftedScene
-from genworld.pipelines.runs import open_run
-from genworld.tasks.converse import Converse
+from genworld.pipelines.runs import open_run, otherwise
+from genworld.tasks.converse import Converse, ConverseConfig
 from genworld.types import Scene, SceneBox, Turn
 from genworld.world.rooms.language.mentions import mentions
 
@@ -55,19 +55,32 @@ class SceneAssistant:
         self.can_ground = can_ground
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str | torch.device | None = None) -> SceneAssistant:
+    def from_pretrained(
+        cls, run: str | Path, device: str | torch.device | None = None, overrides: Sequence[str] = ()
+    ) -> SceneAssistant:
         """Load the newest checkpoint of a run, with averaged (EMA) weights.
 
         Args:
             run: the folder that `train.py` wrote.
             device: CUDA where there is one, by default.
+            overrides: how scenes become points, where not as in training: `task.points.lifter={kind: fusion}`.
 
         Raises:
-            ValueError: the folder holds no finished checkpoint, or its task is another.
+            ValueError: the folder holds no finished checkpoint, its task is another, or an override is of something
+                that was learned or is not used here.
         """
         experiment, task = open_run(run, Converse, "answers need 'converse'", device)
+        for override in overrides:
+            key = override.partition("=")[0]
+            if f"{key}.".startswith("task.points.cache.") or not f"{key}.".startswith("task.points."):
+                raise ValueError(
+                    f"override {override!r}: a run that is asked can be otherwise only in how scenes become points "
+                    "(task.points), and none are kept (its cache): expected such as task.points.lifter={kind: fusion}"
+                )
+        config = otherwise(experiment, run, overrides).task
+        assert isinstance(config, ConverseConfig)
         # Folders of the training's machine are nobody's business elsewhere: scenes are lifted, and not kept.
-        points = ScenePoints(replace(task.config.points, cache=None))
+        points = ScenePoints(replace(config.points, cache=None))
         return cls(task, points, _teaches_to_ground(experiment.data))
 
     @property
@@ -77,6 +90,8 @@ class SceneAssistant:
 
     def lift(self, scene: SceneLike) -> LiftedScene:
         """A scene as the model sees it; for many questions about one scene.
+
+        Views that cannot be read, or show nothing, are left out with a warning.
 
         Raises:
             ValueError: the scene has no view that shows anything, or more voxels than the lifter's limit.

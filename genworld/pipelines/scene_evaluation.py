@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from genworld.data.questions import Question
 from genworld.data.scene_exam import RoomExam, room_exam
 from genworld.data.scene_turns import Exam, RoomsData, RoomTurns
 from genworld.data.scene_turns_annotated import AnnotatedTurns
-from genworld.eval.grounding import GroundingReport, corners_of, score_boxes
+from genworld.eval.by_scene import Figure
+from genworld.eval.grounding import CaptionReport, GroundingReport, corners_of, score_boxes
 from genworld.eval.qa import BlindGuesses, Report, Scorer, gather_answers
+from genworld.eval.qa_protocols import protocol
 from genworld.eval.scene_texts import Shares, score_descriptions, score_plans
-from genworld.experiment import CONFIG_FILE, Experiment, load_experiment, open_turns
+from genworld.experiment import open_turns
 from genworld.ops.lifted import LiftedScene
-from genworld.pipelines.runs import open_run
+from genworld.pipelines.runs import open_run, otherwise
+from genworld.pipelines.scene_reports import ByFile, captions_in_boxes, groups_of, protocol_card, report_protocols
 from genworld.tasks.converse import Converse
-from genworld.train.checkpoint import find_checkpoint
 from genworld.train.runtime import find_world
 from genworld.types import Pack, PointSet, Turn
 from genworld.world.rooms.language import questions
@@ -58,6 +61,9 @@ class SceneScores:
         answers: every id with what was said, and what the model said that was shown another scene.
         floors: how many of the world's training floors the baselines learned from; 0 for annotation files.
         is_main: whether this process is the one that writes.
+        protocols: short answers by the published protocols that were asked for.
+        in_boxes: captions of given boxes as Scan2Cap scores them, by the least IoU; of annotation files only.
+        left_out: how many entries of annotation files could not be asked, by reason.
     """
 
     questions: Report | None
@@ -73,13 +79,25 @@ class SceneScores:
     answers: tuple[Mapping[str, Any], ...]
     floors: int = 0
     is_main: bool = True
+    protocols: ByFile = field(default_factory=dict)
+    in_boxes: Mapping[str, CaptionReport] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans", "boxes", "told", "guesses")
         parts = {name: getattr(self, name) for name in names}
+        more: dict[str, Any] = {}
+        if self.protocols:
+            by_file = {
+                name: {file: report.to_dict() for file, report in x.items()} for name, x in self.protocols.items()
+            }
+            more |= {"protocols": by_file, "left_out": dict(self.left_out)}
+        if self.in_boxes:
+            more["in_boxes"] = {least: report.to_dict() for least, report in self.in_boxes.items()}
         return {
             **{name: None if part is None else part.to_dict() for name, part in parts.items()},
+            **more,
             "floors": self.floors,
             "blind": {kind: asdict(found) | {"best": found.best} for kind, found in self.blind.items()},
             "answers": list(self.answers),
@@ -88,12 +106,15 @@ class SceneScores:
     def __str__(self) -> str:
         names = ("questions", "captions", "descriptions", "parts", "dialogue", "plans")
         lines = [f"{name}: {part}" for name in names if (part := getattr(self, name)) is not None]
+        lines += [f"{file} by {report}" for files in self.protocols.values() for file, report in files.items()]
+        lines += [f"captions of given boxes at IoU {least}: {report}" for least, report in self.in_boxes.items()]
         for name, boxes in (("boxes", self.boxes), ("boxes as told", self.told)):
             if boxes is not None:
                 said = ", ".join(f"{name} {figure}" for name, figure in boxes.scores.items())
                 blind = ", ".join(f"{name} {figure}" for name, figure in boxes.blind.items())
                 lines.append(f"{name}: {boxes.num} phrases, {boxes.num_missing} without a box: {said}")
                 lines.append(f"  blind {blind}; gain {boxes.gain}")
+                lines += [_group(group, found) for group, found in boxes.by_group.items()]
         if self.guesses is not None:
             learned = f" in {self.floors} training floors" if self.floors else ""
             lines.append(f"most common answers{learned}: EM {self.guesses.scores['em']}")
@@ -110,6 +131,7 @@ def evaluate_scenes(
     batch: int = 16,
     blind: int = TRAINING_FLOORS,
     overrides: Sequence[str] = (),
+    protocols: Sequence[str] = (),
 ) -> SceneScores:
     """Put the exam of the held-out scenes to a run, shared out over all processes.
 
@@ -121,13 +143,17 @@ def evaluate_scenes(
         batch: answers at a time; changes none.
         blind: how many of the training floors the baselines learn from that see none.
         overrides: what is otherwise than in training, such as `task.points.lifter={kind: fusion}`.
+        protocols: names of published ones (see `qa_protocols.PROTOCOLS`) by which the short answers of each file are
+            scored too.
 
     Raises:
-        ValueError: the run is of another task, nothing is held out, or what was learned would be otherwise.
+        ValueError: the run is of another task, nothing is held out, what was learned would be otherwise, or there is no
+            such protocol.
     """
+    ways = [protocol(name) for name in dict.fromkeys(protocols)]
     world = find_world()
     experiment, task = open_run(run, Converse, "answers need 'converse'", world.device)
-    experiment = _otherwise(experiment, find_checkpoint(run), overrides)
+    experiment = otherwise(experiment, run, overrides)
     data = experiment.data
     if isinstance(data, RoomsData) and floors is not None:
         experiment = replace(experiment, data=replace(data, held_out=min(floors, data.held_out)))
@@ -136,22 +162,17 @@ def evaluate_scenes(
     exam = room_exam(source, each) if isinstance(source, RoomTurns) else source.exam()
     mine = exam.turns[world.rank :: world.size]
     asked = exam.questions
+    if ways and not _short(exam):
+        raise ValueError(f"{ways[0].name} scores short answers, but the held-out files ask for none: leave it out")
     with torch.no_grad():
         said = gather_answers(_answers(task, mine, batch), asked)
         unseen = gather_answers(_answers(task, [_elsewhere(turn, exam) for turn in mine], batch), asked)
     baselines = _learn(source, open_turns(experiment, "train"), each, blind)
-    return replace(_score(task, exam, said, unseen, baselines), is_main=world.rank == 0)
-
-
-def _otherwise(experiment: Experiment, checkpoint: Path, overrides: Sequence[str]) -> Experiment:
-    """The experiment with other data, or other ways from scenes to points."""
-    if not overrides:
-        return experiment
-    other = load_experiment(checkpoint / CONFIG_FILE, overrides)
-    for key in ("model", "stage"):
-        if getattr(other.task, key) != getattr(experiment.task, key):
-            raise ValueError(f"task.{key} is what was trained: only task.points, data and seed can be otherwise")
-    return other
+    scores = _score(task, exam, said, unseen, baselines)
+    more = report_protocols(ways, exam, _short(exam), said, unseen)
+    skipped = source.skipped if isinstance(source, AnnotatedTurns) else []
+    left_out = Counter(item.reason for item in skipped)
+    return replace(scores, is_main=world.rank == 0, protocols=more, left_out=left_out)
 
 
 def _answers(task: Converse, turns: Sequence[Turn], batch: int) -> list[tuple[str, str]]:
@@ -200,8 +221,7 @@ def _score(
         for question in exam.questions
         if question.type.startswith(DIALOGUE)
     ]
-    special = {CAPTIONS, DESCRIPTIONS, PLANS, BOXES}
-    short = [q for q in exam.questions if q.type not in special and not q.type.startswith(DIALOGUE)]
+    short = _short(exam)
     guesses = BlindGuesses.of(baselines.training)(map(_without_tokens, short)) if short else {}
     described, planned = of(DESCRIPTIONS), of(PLANS)
     world = isinstance(exam, RoomExam)
@@ -218,7 +238,19 @@ def _score(
         blind=baselines.words,
         answers=tuple(_rows(exam, said, unseen)),
         floors=baselines.floors,
+        in_boxes=captions_in_boxes(exam, said, unseen),
     )
+
+
+def _short(exam: Exam) -> list[Question]:
+    """Questions with short answers; plans that are not about floors, and so cannot be followed, are among them."""
+    special = {CAPTIONS, DESCRIPTIONS, BOXES, *((PLANS,) if isinstance(exam, RoomExam) else ())}
+    return [q for q in exam.questions if q.type not in special and not q.type.startswith(DIALOGUE)]
+
+
+def _group(name: str, scores: Mapping[str, Figure]) -> str:
+    said = ", ".join(f"{score} {figure}" for score, figure in scores.items())
+    return f"  {name} {next(iter(scores.values())).num}: {said}"
 
 
 def _rows(exam: Exam, said: Mapping[str, str], unseen: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -254,7 +286,7 @@ def _boxes(
 
     truth = {question.id: corners_of(exam.boxes[question.id]) for question in phrases}
     blind = read(unseen, lambda name: _next(exam, name))
-    return score_boxes(phrases, read(said, lambda name: exam.scenes[name]), truth, blind)
+    return score_boxes(phrases, read(said, lambda name: exam.scenes[name]), truth, blind, groups_of(exam, phrases))
 
 
 def _learn(source: Turns, training: Turns, each: int, floors: int) -> _Baselines:
@@ -282,7 +314,10 @@ def _without_tokens(question: Question) -> Question:
 
 
 def write_scores(scores: SceneScores, path: Path, facts: Mapping[str, Any]) -> Path:
-    """Write `results.json`: the scores, every answer, and where they come from."""
+    """Write `results.json`: the scores, every answer, and where they come from; with protocols, a card beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**facts, **scores.to_dict()}, indent=2, default=str) + "\n")
+    if scores.protocols:
+        card = path.with_name("card.md" if path.name == "results.json" else f"{path.stem}-card.md")
+        card.write_text(protocol_card(scores.protocols, scores.left_out, facts), "utf-8")
     return path

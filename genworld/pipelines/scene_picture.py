@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 from torch import Tensor
 
+from genworld.data.scene_files import some_views
 from genworld.data.scene_picture import draw_scene
 from genworld.models.points import FeatureCloud
 from genworld.ops.geometry import project, unproject
@@ -42,15 +43,14 @@ def draw_answer(
         grounded: boxes that the model found for things that the answer names in words; drawn in another colour, with a
             legend that says so.
     """
-    chosen = torch.linspace(0, scene.num_views - 1, min(num_views, scene.num_views)).round().long().unique().tolist()
-    views = [scene.view(index) for index in chosen]
+    scene, views = some_views(scene, num_views)
     every = [*((box, _NAMED) for box in boxes), *((box, _GROUNDED) for box in grounded)]
     with TemporaryDirectory() as folder:
         colours = ["#{:02x}{:02x}{:02x}".format(*colour) for _, colour in every]
         with_boxes = replace(scene, boxes=tuple(box for box, _ in every))
         drawn = draw_scene(with_boxes, views, Path(folder) / "above.png", colours)
         above = Image.open(drawn).convert("RGB")
-    aligned = [scene.aligned_view(index) for index in chosen]
+    aligned = [scene.align(view) for view in views]
     shown = (
         max(aligned, key=lambda view: _shown(view, [box for box, _ in every])) if every else aligned[len(views) // 2]
     )

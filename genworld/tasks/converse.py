@@ -81,6 +81,12 @@ class ConverseConfig:
             raise ValueError(
                 f"anew turns scenes, but not what is said about them: set answers to 0, not {self.answers}"
             )
+        if self.model.llm.locations == "flat32":
+            raise ValueError(
+                "model.llm.locations is flat32, one token for a place, but the places of prompts and answers are "
+                "written with a token per axis here: set it to axis. (flat32 is for 3D-LLM's released weights, in a "
+                "SceneLLM of its own: see docs/scenes.md)"
+            )
         if self.corpus < 1 or self.max_tokens < 1:
             raise ValueError(f"corpus and max_tokens must be at least 1, got {self.corpus} and {self.max_tokens}")
 

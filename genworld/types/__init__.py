@@ -13,7 +13,18 @@ from genworld.types.clips import (
     Sample,
     TokenGrid,
 )
-from genworld.types.scenes import About, Counted, PointSet, Scene, SceneBox, SceneSource, Skipped, Turn, View
+from genworld.types.scenes import (
+    About,
+    Counted,
+    PointSet,
+    Scene,
+    SceneBox,
+    SceneSource,
+    Skipped,
+    Turn,
+    UnreadableViewError,
+    View,
+)
 
 __all__ = [
     "About",
@@ -35,5 +46,6 @@ __all__ = [
     "Skipped",
     "TokenGrid",
     "Turn",
+    "UnreadableViewError",
     "View",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,17 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class UnreadableViewError(ValueError):
+    """A view that looked right until it was read: its files are broken further on, or say nothing."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.skipped = Skipped(name, reason)
+
+    def __str__(self) -> str:
+        return self.skipped.reason
+
+
 @dataclass(frozen=True)
 class Scene:
     """A place or an object: posed views, points and boxes, in metres.
@@ -101,13 +115,36 @@ class Scene:
         return len(self.views)
 
     def view(self, index: int) -> View:
-        """Read one view; its pose is in world axes."""
+        """Read one view; its pose is in world axes.
+
+        Raises:
+            UnreadableViewError: it cannot be used.
+        """
         return self.views[index]
 
     def aligned_view(self, index: int) -> View:
-        """Read one view, with its pose in scene axes."""
-        view = self.views[index]
+        """Read one view, with its pose in scene axes; see `view`."""
+        return self.align(self.view(index))
+
+    def align(self, view: View) -> View:
+        """A view of this scene with its pose taken from world to scene axes."""
         return replace(view, world_from_camera=self.aligned_from_world @ view.world_from_camera)
+
+    def readable(self, skipped: list[Skipped], indices: Iterable[int] | None = None) -> Iterator[tuple[int, View]]:
+        """Views with their numbers, poses in world axes, each read once, when its turn comes.
+
+        Args:
+            skipped: those that cannot be read are left out, put on this list, and warned of.
+            indices: of the views to read; all by default.
+        """
+        for index in range(self.num_views) if indices is None else indices:
+            try:
+                view = self.view(index)
+            except UnreadableViewError as error:
+                skipped.append(error.skipped)
+                logger.warning("%s: view %s is left out: %s", self.name, *error.skipped)
+            else:
+                yield index, view
 
     def aligned_points(self) -> Float[Tensor, "P 3"] | None:
         """The points in scene axes."""

@@ -87,15 +87,14 @@ def test_every_phrase_must_come_back() -> None:
 
 
 def test_unique_or_multiple() -> None:
-    boxes = [
-        SceneBox(label, n, torch.zeros(3), torch.ones(3)) for n, label in enumerate(["chair", "armchair", "table"])
-    ]
-    assert unique_or_multiple(phrases(3)[0], boxes) == "unique"
-    classes = {"armchair": "chair"}
-    assert unique_or_multiple(phrases(3)[0], boxes, classes) == "multiple"
-    assert unique_or_multiple(phrases(3)[2], boxes, classes) == "unique"
-    with pytest.raises(ValueError, match=r"q3: object \(3,\) is none of the scene's 3 boxes"):
-        unique_or_multiple(phrases(4)[3], boxes)
+    labels = dict(enumerate(["chair", "armchair", "table"]))
+    assert unique_or_multiple(phrases(3)[0], labels) == "unique"
+    classes = labels | {1: "chair"}
+    assert unique_or_multiple(phrases(3)[0], classes) == "multiple"
+    assert unique_or_multiple(phrases(3)[2], classes) == "unique"
+    assert unique_or_multiple(phrases(3)[2], classes | {0: ""}) == ""
+    with pytest.raises(ValueError, match="q3: object 3 is none of the scene's 3 objects"):
+        unique_or_multiple(phrases(4)[3], labels)
 
 
 def test_f1_of_several_boxes() -> None:
@@ -124,21 +123,44 @@ def test_captions_count_only_where_their_box_is_right() -> None:
     assert references["s0|1|thing"] == ["sos a brown table. eos"]
     captions = {"s0|1|thing": "A brown table.", "s0|2|thing": "A red chair."}
     ious = {"s0|1|thing": 0.6, "s0|2|thing": 0.3}
-    near, far = (score_captions(captions, ious, references, threshold) for threshold in (0.25, 0.5))
+    blind = dict.fromkeys(captions, "A brown table.")
+    near, far = (score_captions(captions, ious, references, blind, threshold) for threshold in (0.25, 0.5))
+    assert (near.num, near.num_right, far.num_right) == (3, 2, 1)
     # Scored texts at 0.5: "sos a brown table eos", "sos eos", "sos eos", of 5 tokens each in the references.
     # ROUGE-L of "sos eos": P = 2/2, R = 2/5: 2.44 * 0.4 / (0.4 + 1.44).
     nothing = 2.44 * 0.4 / (0.4 + 1.44)
-    assert far["rouge_l@0.5"].value == pytest.approx(100 * (1 + 2 * nothing) / 3)
-    assert near["rouge_l@0.25"].value == pytest.approx(100 * (2 + nothing) / 3)
+    assert far.scores["rouge_l@0.5"].value == pytest.approx(100 * (1 + 2 * nothing) / 3)
+    assert near.scores["rouge_l@0.25"].value == pytest.approx(100 * (2 + nothing) / 3)
     # BLEU-1 at 0.5: 5 + 2 + 2 of 9 tokens match, 9 tokens against 15: exp(1 - 15/9).
-    assert far["bleu_1@0.5"].value == pytest.approx(100 * 2.718281828 ** (1 - 15 / 9), abs=1e-4)
-    assert near["cider_d@0.25"].value > far["cider_d@0.5"].value > 0
-    assert far["rouge_l@0.5"].interval is not None
+    assert far.scores["bleu_1@0.5"].value == pytest.approx(100 * 2.718281828 ** (1 - 15 / 9), abs=1e-4)
+    assert near.scores["cider_d@0.25"].value > far.scores["cider_d@0.5"].value > 0
+    assert far.scores["rouge_l@0.5"].interval is not None
+
+
+def test_captions_stand_beside_those_of_who_is_blind() -> None:
+    references = caption_references(captioned())
+    captions = {"s0|1|thing": "A brown table.", "s0|2|thing": "A red chair."}
+    ious = dict.fromkeys(references, 1.0)
+    report = score_captions(captions, ious, references, dict.fromkeys(captions, "A brown table."), 0.5)
+    # Of 5 tokens "sos", "a" and "eos" are also in the caption of the chair, in order: P = R = 3/5.
+    nothing = 2.44 * 0.4 / (0.4 + 1.44)
+    assert report.blind["rouge_l@0.5"].value == pytest.approx(100 * (1 + 0.6 + nothing) / 3)
+    assert report.blind["rouge_l@0.5"].interval is not None
+    assert set(report.blind) == set(report.scores)
+    gained = report.scores["cider_d@0.5"].value - report.blind["cider_d@0.5"].value
+    assert report.gain.value == pytest.approx(gained)
+    assert report.gain.value > 0
+    assert report.gain.interval is not None
+    assert f"gain {report.gain}" in str(report)
+    wrong = score_captions(captions, dict.fromkeys(references, 0.4), references, captions, 0.5)
+    assert (wrong.num_right, wrong.gain.value) == (0, 0)
 
 
 def test_captions_of_unknown_objects() -> None:
     references = caption_references(captioned())
     with pytest.raises(ValueError, match="1 captions are of objects without references, such as s9"):
-        score_captions({"s9|1|thing": "a"}, {"s9|1|thing": 1.0}, references, 0.5)
+        score_captions({"s9|1|thing": "a"}, {"s9|1|thing": 1.0}, references, {}, 0.5)
     with pytest.raises(ValueError, match="1 captions have no IoU"):
-        score_captions({"s0|1|thing": "a"}, {}, references, 0.5)
+        score_captions({"s0|1|thing": "a"}, {}, references, {}, 0.5)
+    with pytest.raises(ValueError, match="1 captions have no IoU, such as s0"):
+        score_captions({}, {}, references, {"s0|1|thing": "a"}, 0.5)

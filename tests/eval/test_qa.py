@@ -42,7 +42,8 @@ def em(name: str, answer: str, *references: str) -> tuple[float, ...]:
         ("  The  Brown   chair. ", "brown chair"),
         ("To the letf of the tv!", "to left of TV"),
         ("let", "left"),
-        ("tehre, brigth & brght, behine", "there, right  right, behind"),
+        ("tehre, rigth & rght, behine", "there, right  right, behind"),
+        ("brigth brght", "brigth brght"),  # slips of another word
         ("chai wasing waslked", "chair washing walked"),
         ("3 oclock", "three o'clock"),
         ("3 o'  clock", "three o'clock"),
