@@ -57,9 +57,9 @@ class MapPicture:
             outline = [thing.rotation @ (i / 2, j / 2, 0) + thing.position for i, j in corners]
             pen.polygon([self.at(*point[:2]) for point in outline], fill=(*_bytes(TINTS[thing.colour]), 230))
         if names:
-            corners = [floor.plan.interior(number) for number in range(len(floor.room_names))]
+            inner = [floor.plan.interior(number) for number in range(len(floor.room_names))]
             rooms = [
-                (name, self.at(x0, y1), "la") for name, (x0, _, _, y1) in zip(floor.room_names, corners, strict=True)
+                (name, self.at(x0, y1), "la") for name, (x0, _, _, y1) in zip(floor.room_names, inner, strict=True)
             ]
             things = [(thing.kind, self.at(*thing.position[:2]), "mm") for thing in floor.things]
             _write_apart(pen, [(name, (x + 3, y + 2), anchor) for name, (x, y), anchor in rooms] + things)
