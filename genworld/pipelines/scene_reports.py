@@ -96,9 +96,9 @@ def protocol_card(reports: ByFile, left_out: Mapping[str, int], facts: Mapping[s
     lines = [
         "# Answers about scenes, by protocol",
         "",
-        "Percent. Brackets: 95 % intervals over scenes. Blind: the same",
+        "Percent. Brackets: 95 % intervals over scenes. Blind: the same model, shown another scene. Figures of two",
+        "protocols, or of two sets of questions, are not comparable.",
     ]
-    lines += ["model, shown another scene. Figures of two protocols, or of two sets of questions, are not comparable."]
     for name, files in reports.items():
         for file, report in files.items():
             lines += ["", f"## {file} by {name}", "", *_table(report)]
