@@ -43,8 +43,8 @@ class ObjectSteps(NamedTuple):
     Attributes:
         things: logits of each point of the batch: does it belong to an object?
         steps: what the queries say after each block, for losses; () where these are not asked for.
-        last: what they say in the end (see `object_twins`).
-        keep: which queries are real.
+        last: what they say in the end (see `object_twins`), or the surest of them.
+        keep: which of those are real.
         places: where the boxes are in the end: centre in metres from the scene's middle, centre in parts of the codec's
             box from its middle, size in metres, and both corners in such parts. Nothing that is learned from them moves
             the boxes.
@@ -52,6 +52,7 @@ class ObjectSteps(NamedTuple):
             and to the left, both as parts of the distance, the distance, and 1; zeros where it is not told.
         rooms: how surely two objects are in one room, 0 to 1; see `object_rooms`.
         corners: of the boxes, the least cells of the codec along its axes, then the greatest.
+        asked: which queries of `steps` are real; None where that is `keep`.
     """
 
     things: Float[Tensor, "B P"]
@@ -62,6 +63,7 @@ class ObjectSteps(NamedTuple):
     rooms: Float[Tensor, "B Q Q"]
     corners: Int[Tensor, "B Q 6"]
     bearings: Float[Tensor, "B Q 6"] | None = None
+    asked: Bool[Tensor, "B A"] | None = None
 
 
 class SceneTokens(NamedTuple):

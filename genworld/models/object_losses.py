@@ -50,7 +50,6 @@ class ObjectLosses:
         named: those of them whose words are likelier than all others.
         said: queries that are sure.
         known: objects.
-        queries: see `match_objects`.
     """
 
     sums: Float[Tensor, " B"]
@@ -58,7 +57,6 @@ class ObjectLosses:
     named: Int[Tensor, " B"]
     said: Int[Tensor, " B"]
     known: Int[Tensor, " B"]
-    queries: tuple[Int[Tensor, " N"], ...] = ()
 
 
 def object_losses(
@@ -85,7 +83,7 @@ def object_losses(
     sums = torch.stack([row[0] for row in rows])
     counts = torch.tensor([row[1] for row in rows], device=sums.device)
     found, named, said, objects_known = counts.unbind(dim=1)
-    return ObjectLosses(sums, found, named, said, objects_known, tuple(row[2] for row in rows))
+    return ObjectLosses(sums, found, named, said, objects_known)
 
 
 def _spoken(known: Sequence[KnownObjects], table: Tensor) -> tuple[list[KnownObjects], Float[Tensor, "W D"]]:
@@ -98,34 +96,33 @@ def _spoken(known: Sequence[KnownObjects], table: Tensor) -> tuple[list[KnownObj
 
 def _scene_losses(
     objects: ObjectSteps, batch: PointBatch, number: int, known: KnownObjects, table: Tensor
-) -> tuple[Tensor, tuple[int, int, int, int], Int[Tensor, " N"]]:
-    points, keep = batch.points[number][batch.keep[number]], objects.keep[number]
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    points = batch.points[number][batch.keep[number]]
+    asked = (objects.keep if objects.asked is None else objects.asked)[number]
     with without_autocast(points):
         loss = F.binary_cross_entropy_with_logits(
             objects.things[number][batch.keep[number]].float(), belong(points, known).float()
         )
         for step in objects.steps:
-            said = SceneObjects(*(x[number][keep].float() for x in step))
-            more, counts, queries = _step_losses(said, known, table)
+            said = SceneObjects(*(x[number][asked].float() for x in step))
+            more, counts = _step_losses(said, known, table)
             loss = loss + (1.0 if step is objects.steps[-1] else _EARLIER) * more
-    return loss, (*counts, len(known.words)), queries
+    return loss, (*counts, len(known.words))
 
 
 @torch.no_grad()
 def match_objects(
     objects: ObjectSteps, known: Sequence[KnownObjects], table: Float[Tensor, "V D"]
 ) -> tuple[Int[Tensor, " N"], ...]:
-    """For each scene, the query that is matched with each of its objects in the end; -1 for none.
-
-    See `object_losses`, which tells it too where it is computed.
-    """
+    """For each scene, the query that is matched with each of its objects in the end; -1 for none."""
     known, table = _spoken(known, table)
     last, found = objects.last, []
     for number, scene in enumerate(known):
         with without_autocast(last.lower):
             said = SceneObjects(*(x[number][objects.keep[number]].float() for x in last))
             rows, columns = _compare(said, scene, table).pairs
-        found.append(_by_object(rows, columns, len(scene.words)))
+        none = torch.full((len(scene.words),), -1, device=rows.device)
+        found.append(none.index_put((columns,), rows))
     return tuple(found)
 
 
@@ -155,9 +152,7 @@ def _compare(said: SceneObjects, known: KnownObjects, table: Tensor) -> _Compare
     return _Compared(names, corners, overlap, (rows, columns))
 
 
-def _step_losses(
-    said: SceneObjects, known: KnownObjects, table: Tensor
-) -> tuple[Tensor, tuple[int, int, int], Int[Tensor, " N"]]:
+def _step_losses(said: SceneObjects, known: KnownObjects, table: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
     names, corners, overlap, (rows, columns) = _compare(said, known, table)
     wanted = torch.zeros_like(said.sure).index_fill(0, rows, 1.0)
     sums = torch.stack([table[list(ids)].sum(dim=0) for ids in known.words])[columns]
@@ -170,11 +165,7 @@ def _step_losses(
     for row, column, good in zip(logits, columns.tolist(), found.tolist(), strict=True):
         words = set(known.words[column])
         named += good and set(row.topk(len(words)).indices.tolist()) == words
-    return loss, (int(found.sum()), named, int((said.sure > 0).sum())), _by_object(rows, columns, len(known.words))
-
-
-def _by_object(rows: Int[Tensor, " n"], columns: Int[Tensor, " n"], count: int) -> Int[Tensor, " N"]:
-    return torch.full((count,), -1, device=rows.device).index_put((columns,), rows)
+    return loss, (int(found.sum()), named, int((said.sure > 0).sum()))
 
 
 def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor) -> Float[Tensor, "Q N"]:

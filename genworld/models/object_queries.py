@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from genworld.models.connector_parts import ObjectSteps, Part, SceneObjects, SceneTokens, waves
@@ -40,7 +40,8 @@ class ObjectQueriesConfig:
         width: of the queries on their way; tokens come out in the width of what listens.
         depth: blocks.
         num_heads: must divide the width.
-        num_queries: tokens that come out; more than a scene has objects.
+        num_queries: several times as many as a scene has objects: an object at which none begins is rarely found.
+        num_tokens: so many of the queries, the surest, come out as tokens, the surest first; None for all.
         neighbours: points that each query looks at.
         cells: of the codec along an axis.
     """
@@ -50,6 +51,7 @@ class ObjectQueriesConfig:
     depth: int = 3
     num_heads: int = 4
     num_queries: int = 40
+    num_tokens: int | None = None
     neighbours: int = 48
     cells: int = 256
 
@@ -61,6 +63,8 @@ class ObjectQueriesConfig:
                 f"num_queries, depth and neighbours must be at least 1, got {self.num_queries}, {self.depth} and "
                 f"{self.neighbours}"
             )
+        if self.num_tokens is not None and not 1 <= self.num_tokens <= self.num_queries:
+            raise ValueError(f"num_tokens must be 1 to num_queries, {self.num_queries}, or null, got {self.num_tokens}")
 
     def build(self, in_width: int, consumer: int) -> Part:
         """See `PartConfig`."""
@@ -86,12 +90,12 @@ class ObjectQueries(Part):
 
     def num_tokens(self, n: int) -> int:
         """See `Part`."""
-        return min(n, self.config.num_queries)
+        return min(n, self.config.num_tokens or self.config.num_queries)
 
     def forward(self, tokens: SceneTokens, batch: PointBatch) -> SceneTokens:
         """See `Part`."""
         things = self.thing(tokens.x)[..., 0].float()
-        seeds, keep = choose_seeds(batch, things, self.config.num_queries)
+        seeds, asked = choose_seeds(batch, things, self.config.num_queries)
         near = neighbours(batch, things, seeds, self.config.neighbours)
         points = self.enter(tokens.x) + self.tint(2 * batch.colours - 1)
         own, at = _take(points, seeds), _take(batch.points, seeds)
@@ -104,14 +108,17 @@ class ObjectQueries(Part):
         x = self.begin(own) + self.seat(seats) + seen.amax(dim=2)
         steps: list[SceneObjects] = []
         for block in self.blocks:
-            x = block(x, seen, keep)
+            x = block(x, seen, asked)
             steps.append(self._objects(self.norm(x), at))
-        objects = without_twins(steps[-1], keep)
+        objects, keep = without_twins(steps[-1], asked), asked
+        if self.config.num_tokens is not None:
+            objects, keep = surest(objects, asked, self.config.num_tokens)
         places = places_of(objects, batch, self.config.cells)
         rooms = rooms_of(batch, things < 0, objects.lower, objects.upper, keep & (objects.sure > 0))
         words = torch.sigmoid(objects.sure)[..., None] * objects.words
         corners = corners_of(places, self.config.cells)
-        return SceneTokens(words, keep, ObjectSteps(things, tuple(steps), objects, keep, places, rooms, corners))
+        told = ObjectSteps(things, tuple(steps), objects, keep, places, rooms, corners, asked=asked)
+        return SceneTokens(words, keep, told)
 
     def _objects(self, x: Float[Tensor, "B Q D"], at: Float[Tensor, "B Q 3"]) -> SceneObjects:
         with without_autocast(x):
@@ -189,6 +196,13 @@ def neighbours(
     rest = dense[-1] + torch.linspace(0, 1, count // 2 + 1, device=away.device)[1:] * (last - dense[-1]).clamp(min=0)
     steps = torch.cat([dense.expand(*last.shape[:2], -1), rest.round().long()], dim=-1)
     return order.indices.gather(2, torch.minimum(steps, last))
+
+
+def surest(objects: SceneObjects, keep: Bool[Tensor, "B Q"], count: int) -> tuple[SceneObjects, Bool[Tensor, "B N"]]:
+    """Of each scene's queries, those that are the surest of their objects, the surest first; and which are real."""
+    sure = objects.sure.masked_fill(~keep, -torch.inf)
+    chosen = sure.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return SceneObjects(*(_take(x, chosen) for x in objects)), keep.gather(1, chosen)
 
 
 def _likely(batch: PointBatch, things: Float[Tensor, "B P"], at_least: int) -> Tensor:
