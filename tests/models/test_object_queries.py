@@ -87,6 +87,31 @@ def test_without_any_likely_thing_the_likeliest_points_are_taken() -> None:
     assert sorted(seeds[0].tolist()) == [0, 1, 2, 3, 4]
 
 
+def test_the_surest_queries_come_out_and_all_of_them_are_taught() -> None:
+    every = make_connector()
+    few = Connector(ConnectorConfig(parts=(NormConfig(), replace(PART, num_tokens=2), PlacesConfig())), FEATURES, WIDTH)
+    few.load_state_dict(every.state_dict())
+    batch = every.stack([make_points(40, 1), make_points(1, 2)])
+    whole, told = every(batch), few.eval()(batch)
+    assert whole.objects is not None
+    assert told.objects is not None
+    order = whole.objects.last.sure[0].argsort(descending=True)[:2]
+    assert few.num_tokens(40) == 2
+    torch.testing.assert_close(told.objects.last.sure[0], whole.objects.last.sure[0, order])
+    torch.testing.assert_close(told.objects.places[0], whole.objects.places[0, order])
+    torch.testing.assert_close(told.x[0], whole.x[0, order])
+    assert told.keep.tolist() == [[True, True], [True, False]]
+    for step, whole_step in zip(told.objects.steps, whole.objects.steps, strict=True):
+        torch.testing.assert_close(step.sure, whole_step.sure)  # what is not told is taught all the same
+    assert told.objects.asked is not None
+    assert told.objects.asked.sum(dim=1).tolist() == [6, 1]
+
+
+def test_more_tokens_than_queries_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_tokens must be 1 to num_queries, 6"):
+        replace(PART, num_tokens=7)
+
+
 def test_cells_at_is_the_codec() -> None:
     codec = SceneCodec.from_bounds((-1, -2, 0), (7, 5, 3), cells=64)
     points = torch.rand(500, 3) * torch.tensor([8.0, 7.0, 3.0]) - torch.tensor([1.0, 2.0, 0.0])
