@@ -4,7 +4,8 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from genworld.pipelines.chat_template import TemplateChat
 from genworld.pipelines.lines import read_lines
 from genworld.pipelines.scene_data import Floors, GenerateSettings, Scenes, Written, generate
 from genworld.pipelines.scene_data_ways import Prompts
-from genworld.types import Scene, SceneBox, View
+from genworld.types import Scene, SceneBox, UnreadableViewError, View
 
 GOOD = json.dumps([{"question": "How many chairs are there?", "answer": "2", "objects": [0, 1]}])
 Answer = tuple[int, dict[str, str], bytes]
@@ -98,7 +99,7 @@ def test_what_is_sent(server: Server, tmp_path: Path) -> None:
     pixels = torch.linspace(-1, 1, 3 * 8 * 16).view(3, 8, 16)
     view = View(pixels, None, torch.eye(4), torch.eye(3))
     chat = client(server, api_key_file=tmp_path / "key")
-    assert chat.reply(request(Picture(lambda: view))) == Reply(GOOD, False, 7)
+    assert chat.reply(request(Picture(view))) == Reply(GOOD, False, 7)
     (body,) = server.asked
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.5, 1500)
     text, picture = body["messages"][0]["content"]
@@ -272,6 +273,39 @@ def test_chat_shows_pictures_to_the_viewer_only(server: Server, tmp_path: Path) 
     report = generate(revised, Written(tmp_path), client(server), tmp_path / "revised", progress=False)
     assert report["records"] == {"qa": 3}
     assert "There are two chairs." in server.asked[-1]["messages"][-1]["content"]
+
+
+def test_chat_goes_on_without_lost_views(server: Server, tmp_path: Path) -> None:
+    class Lost(Sequence[View]):
+        """The first view cannot be read, or none of them."""
+
+        def __init__(self, views: Sequence[View], every: bool) -> None:
+            self.views, self.every = views, every
+
+        def __len__(self) -> int:
+            return len(self.views)
+
+        def __getitem__(self, index: Any) -> Any:
+            if index == 0 or self.every:
+                raise UnreadableViewError(f"view {index}", "cut off")
+            return self.views[index]
+
+    class Worn(Rooms):
+        names = ("a", "b")
+
+        def read(self, name: str) -> Scene:
+            scene = super().read(name)
+            return replace(scene, views=Lost(scene.views, every=name == "b"))
+
+    server.usual = lambda _: said('{"caption": "There are two chairs.", "objects": [0, 1]}')
+    settings = GenerateSettings(way="chat", rounds=1)
+    report = generate(settings, Scenes(Worn()), client(server, concurrency=1), tmp_path, progress=False)
+    assert report["records"] == {"caption": 1}
+    (shown,) = [body["messages"][-1]["content"] for body in server.asked if len(body["messages"]) == 2][1:]
+    assert len(shown) == 2  # the question, and the view that is left
+    ((reason, times),) = report["jobs_failed_in_this_run"].items()
+    assert times == 1
+    assert "scene b: none of the views to look at can be read:\n  view 0: cut off\n  view 1: cut off" in reason
 
 
 def test_templates_make_every_kind_of_floors(tmp_path: Path) -> None:

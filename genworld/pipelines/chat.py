@@ -37,12 +37,12 @@ class ChatError(Exception):
 class Picture:
     """A view, encoded when a server is to see it."""
 
-    read: Callable[[], View]
+    view: View
 
     @cached_property
     def url(self) -> str:
         """A JPEG as a data URL."""
-        pixels = to_uint8(self.read().pixels[:, None])[0]
+        pixels = to_uint8(self.view.pixels[:, None])[0]
         file = io.BytesIO()
         Image.fromarray(pixels.numpy()).save(file, "JPEG", quality=_QUALITY)
         return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

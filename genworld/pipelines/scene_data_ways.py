@@ -12,9 +12,9 @@ from threading import Lock
 from typing import Any
 
 from genworld.data.generated import Generated, Kind, SceneBrief, items_of, parse_item
-from genworld.data.scene_files import read_json
-from genworld.pipelines.chat import ChatBackend, Message, Picture, Reply, Request, Subject
-from genworld.types import Scene
+from genworld.data.scene_files import listing, read_json
+from genworld.pipelines.chat import ChatBackend, ChatError, Message, Picture, Reply, Request, Subject
+from genworld.types import Scene, Skipped
 from genworld.world.rooms.floor import Floor
 
 PROMPTS = Path(__file__).parents[1] / "assets" / "prompts"
@@ -115,9 +115,12 @@ class Ask:
         scene = place.scene
         if scene is None or not scene.num_views:
             raise ValueError(f"scene {job.scene} has no views to look at")
-        number = min(self.views, scene.num_views)
-        views = tuple(round(i * (scene.num_views - 1) / max(number - 1, 1)) for i in range(number))
-        pictures = tuple(Picture(lambda i=i: scene.view(i)) for i in views)  # type: ignore[misc]
+        number, lost = min(self.views, scene.num_views), list[Skipped]()
+        spread = [round(i * (scene.num_views - 1) / max(number - 1, 1)) for i in range(number)]
+        seen = dict(scene.readable(lost, spread))
+        if not seen:
+            raise ChatError(f"scene {job.scene}: none of the views to look at can be read:{listing(lost)}")
+        views, pictures = tuple(seen), tuple(map(Picture, seen.values()))
         said: list[tuple[str, str]] = []
 
         def subject(step: Any) -> Subject:

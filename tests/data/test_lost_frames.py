@@ -31,6 +31,7 @@ from genworld.pipelines.scene import SceneAssistant
 from genworld.pipelines.scene_picture import draw_answer
 from genworld.tasks.converse import Converse
 from genworld.types import Scene, UnreadableViewError
+from genworld.world.navigation.mapping import scene_points
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke" / "scene.yaml"
 LOST = "frame-000001"
@@ -117,6 +118,16 @@ def test_every_lifter_makes_what_the_others_show(
     assert reason in caplog.text
 
 
+@pytest.mark.parametrize("spoil", WAYS)
+def test_a_map_to_walk_on_is_made_of_what_the_others_show(folder: Path, spoil: Callable[[Path], str]) -> None:
+    whole = read(folder, up="z")
+    rest = replace(whole, points=None, views=tuple(whole.view(index) for index in range(NUM) if index != 1))
+    wanted = scene_points(rest)
+    spoil(folder)
+    for found, true in zip(scene_points(replace(read(folder, up="z"), points=None)), wanted, strict=True):
+        np.testing.assert_array_equal(found, true)
+
+
 def test_nothing_is_left_is_an_error_that_says_why(folder: Path) -> None:
     for index in range(NUM):
         WAYS[index % 3](folder, f"frame-{index:06}")  # type: ignore[call-arg]
@@ -130,6 +141,8 @@ def test_nothing_is_left_is_an_error_that_says_why(folder: Path) -> None:
     for config in LIFTERS:
         with pytest.raises(ValueError, match=r"frame-000000: .*not one valid reading"):
             build_lifter(config).lift(scene, FEATURES)
+    with pytest.raises(ValueError, match=r"the scene is empty; frame-000000: .*not one valid reading"):
+        scene_points(scene)
     with pytest.raises(ValueError, match="none has any"):
         select_views(scene, 2)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from genworld.ops.geometry import unproject
-from genworld.types import Scene
+from genworld.types import Scene, Skipped
 from genworld.world.navigation.occupancy import AgentConfig, OccupancyMap, inflate, make_map
 from genworld.world.primitives import KINDS
 from genworld.world.rooms.floor import Floor
@@ -128,7 +128,7 @@ def map_of_points(points: Float[np.ndarray, "P 3"], agent: AgentConfig | None = 
 
 
 def scene_points(scene: Scene) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, "P 3"]]:
-    """Points of a scene in scene axes and their colours in [0, 1]: its cloud, or else what its views show.
+    """Points of a scene in scene axes and their colours in [0, 1]: its cloud, or else what its readable views show.
 
     Raises:
         ValueError: it has neither points nor views with depth.
@@ -137,9 +137,9 @@ def scene_points(scene: Scene) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarr
     if cloud is not None and len(cloud):
         colours = scene.colours if scene.colours is not None else torch.full_like(cloud, 0.5)
         return cloud.numpy().astype(np.float64), colours.numpy()
-    points, colours_ = [], []
-    for index in range(scene.num_views):
-        view = scene.aligned_view(index)
+    points, colours_, lost = [], [], list[Skipped]()
+    for _, view in scene.readable(lost):
+        view = scene.align(view)
         if view.depth is None:
             continue
         stride = max(1, int((view.depth.numel() / _PIXELS_PER_VIEW) ** 0.5))
@@ -152,7 +152,8 @@ def scene_points(scene: Scene) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarr
         picture = rearrange(view.pixels[:, ::stride, ::stride], "c h w -> h w c")
         colours_.append((picture[row, column] + 1) / 2)
     if not points:
-        raise ValueError("expected points or views with depth, got neither: the scene is empty")
+        reasons = "".join(f"; {name}: {reason}" for name, reason in lost[:3])
+        raise ValueError(f"expected points or views with depth, got neither: the scene is empty{reasons}")
     return torch.cat(points).numpy().astype(np.float64), torch.cat(colours_).numpy()
 
 
