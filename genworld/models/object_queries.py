@@ -40,7 +40,10 @@ class ObjectQueriesConfig:
         width: of the queries on their way; tokens come out in the width of what listens.
         depth: blocks.
         num_heads: must divide the width.
-        num_queries: several times as many as a scene has objects: an object at which none begins is rarely found.
+        num_queries: several times as many as a scene has objects: an object at which none begins is rarely found. They
+            may be more than were taught, whose weights they share.
+        doubt: taken from the logit of what they are sure of in the end. Queries that are more than were taught are too
+            sure together.
         num_tokens: so many of the queries, the surest, come out as tokens, the surest first; None for all.
         neighbours: points that each query looks at.
         cells: of the codec along an axis.
@@ -51,6 +54,7 @@ class ObjectQueriesConfig:
     depth: int = 3
     num_heads: int = 4
     num_queries: int = 40
+    doubt: float = 0.0
     num_tokens: int | None = None
     neighbours: int = 48
     cells: int = 256
@@ -111,6 +115,7 @@ class ObjectQueries(Part):
             x = block(x, seen, asked)
             steps.append(self._objects(self.norm(x), at))
         objects, keep = without_twins(steps[-1], asked), asked
+        objects = objects._replace(sure=objects.sure - self.config.doubt)
         if self.config.num_tokens is not None:
             objects, keep = surest(objects, asked, self.config.num_tokens)
         places = places_of(objects, batch, self.config.cells)

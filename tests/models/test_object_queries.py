@@ -107,6 +107,20 @@ def test_the_surest_queries_come_out_and_all_of_them_are_taught() -> None:
     assert told.objects.asked.sum(dim=1).tolist() == [6, 1]
 
 
+def test_doubt_is_taken_from_what_is_sure() -> None:
+    trusting = make_connector()
+    parts = (NormConfig(), replace(PART, doubt=1.5), PlacesConfig())
+    doubting = Connector(ConnectorConfig(parts=parts), FEATURES, WIDTH).eval()
+    doubting.load_state_dict(trusting.state_dict())
+    batch = trusting.stack([make_points(40, 1)])
+    told, wary = trusting(batch).objects, doubting(batch).objects
+    assert told is not None
+    assert wary is not None
+    torch.testing.assert_close(wary.last.sure, told.last.sure - 1.5)
+    torch.testing.assert_close(wary.steps[-1].sure, told.steps[-1].sure)  # not what is taught
+    torch.testing.assert_close(wary.last.words, told.last.words)
+
+
 def test_more_tokens_than_queries_are_refused() -> None:
     with pytest.raises(ValueError, match="num_tokens must be 1 to num_queries, 6"):
         replace(PART, num_tokens=7)
