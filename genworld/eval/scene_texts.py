@@ -20,11 +20,11 @@ Marks = Mapping[str, float]
 
 _THING = r"the [a-z ]+"
 _STEPS = (
-    r"Go through the door into the [a-z ]+",
-    rf"(?:Walk to|Pick up|Turn on|Turn off|Sit down on|Lie down on|Start to work at) {_THING}",
-    rf"(?:Drop {_THING} into|Put {_THING} on|Move {_THING} to|Water {_THING} from) {_THING}",
-    rf"Fill {_THING} with water at {_THING}",
-    rf"(?:Take some food out of|Cook the food on|Serve the food on) {_THING}",
+    r"go through the door into the [a-z ]+",
+    rf"(?:walk to|pick up|turn on|turn off|sit down on|lie down on|start to work at) {_THING}",
+    rf"(?:drop {_THING} into|put {_THING} on|move {_THING} to|water {_THING} from) {_THING}",
+    rf"fill {_THING} with water at {_THING}",
+    rf"(?:take some food out of|cook the food on|serve the food on) {_THING}",
 )
 _STEP = re.compile(rf"(?:{'|'.join(_STEPS)})\.")
 _ROOM = re.compile(r"into the ([a-z ]+)\.")
@@ -92,14 +92,14 @@ def mark_description(said: str, truth: str) -> Marks:
 
 
 def mark_plan(said: str, truth: str, facts: Facts) -> Marks:
-    """A plan's marks.
+    """A plan's marks. Capitals make no difference: not every language model writes any.
 
     - well-formed: there are steps, numbered from one, each of a form that the world's plans have.
     - things exist: every thing that it names is on the floor, and every room; it names some.
     - steps: how many are those wanted, in their place, of the longer plan's.
     - exact: it is the plan wanted. Others may do as well: this is the least that can be said for a plan.
     """
-    lines, wanted = said.strip().splitlines(), truth.splitlines()
+    lines, wanted = said.strip().lower().splitlines(), truth.lower().splitlines()
     numbered = [_NUMBERED.fullmatch(line.strip()) for line in lines]
     steps = [match[2] for match in numbered if match]
     formed = bool(lines) and all(
@@ -107,7 +107,7 @@ def mark_plan(said: str, truth: str, facts: Facts) -> Marks:
         for number, match in enumerate(numbered, 1)
     )
     named = [mention.meant for step in steps for mention in mentions(step)]
-    rooms = [room for step in steps for room in _ROOM.findall(step) if step.startswith("Go ")]
+    rooms = [room for step in steps for room in _ROOM.findall(step) if step.startswith("go ")]
     exist = bool(named) and all(fits(facts, phrase) for phrase in named)
     same = sum(one.strip() == other for one, other in zip(lines, wanted, strict=False))
     return {
