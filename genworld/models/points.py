@@ -25,6 +25,7 @@ from genworld.ops.voxels import (
     voxel_cells,
 )
 from genworld.types import Scene, Skipped, View
+from genworld.types.scenes import told
 
 logger = logging.getLogger(__name__)
 
@@ -253,8 +254,7 @@ class FeatureMap:
             ValueError: there is nothing to take a mean of.
         """
         if self._sums is None or not len(self._sums):
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:3])
-            raise ValueError(f"no view could be lifted ({reasons or 'there is none'})")
+            raise ValueError(f"no view could be lifted ({told(self.skipped) or 'there is none'})")
         keys, moments = self._sums.ordered(), self._sums.totals(0)
         weights = moments[:, :1]
         points = cell_centres(key_cells(keys), self.config.voxel) + moments[:, 1:4] / weights

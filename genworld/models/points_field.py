@@ -17,6 +17,7 @@ from genworld.ops.geometry import unproject
 from genworld.ops.random import generator
 from genworld.ops.scene_codec import SceneCodec
 from genworld.types import Scene, Skipped, View
+from genworld.types.scenes import told
 
 _TINY = 1e-3  # the share of light that each cell stops at first: fog so thin that all cells are seen and can be learned
 _COARSE = 4  # the first grid has cells so many times as large; twice refined by halves
@@ -368,9 +369,8 @@ def _usable(scene: Scene) -> tuple[list[int], list[Skipped]]:
         else:
             skipped.append(Skipped(view.name or f"view {index}", "its pose is not finite"))
     if len(good) < 2:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
         raise ValueError(
-            f"scene {scene.name!r}: a field needs at least 2 views, got {len(good)} ({reasons or 'no more'})"
+            f"scene {scene.name!r}: a field needs at least 2 views, got {len(good)} ({told(skipped) or 'no more'})"
         )
     return good, skipped
 

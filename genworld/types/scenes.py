@@ -71,6 +71,11 @@ class Skipped(NamedTuple):
     reason: str
 
 
+def told(skipped: Sequence[Skipped], most: int = 3) -> str:
+    """The first of what was left out, and why, in one line; "" for none."""
+    return "; ".join(f"{name}: {reason}" for name, reason in skipped[:most])
+
+
 class UnreadableViewError(ValueError):
     """A view that looked right until it was read: its files are broken further on, or say nothing."""
 
