@@ -158,6 +158,7 @@ class RoomTurns:
                     told.about,
                     told.standing,
                     told.counted,
+                    told.told,
                 )
         raise ValueError(f"{facts.floor.name}: nothing of {', '.join(self._kinds)} can be said about it")
 

@@ -21,20 +21,20 @@ from genworld.data.scene_prompts import (
     where_prompt,
 )
 from genworld.ops.lifted import LiftedScene
-from genworld.types import About, Counted
+from genworld.types import About, Counted, Told
 from genworld.world.rooms.furniture import COLOURS
 from genworld.world.rooms.language import MAKERS, Facts, Maker, Question
 from genworld.world.rooms.language.captions import CAPTION_STYLES, caption, describe
 from genworld.world.rooms.language.dialogue import dialogue
 from genworld.world.rooms.language.facts import plural
-from genworld.world.rooms.language.mentions import mentions
+from genworld.world.rooms.language.mentions import every_mention, mentions
 from genworld.world.rooms.language.plans import plans
 from genworld.world.rooms.language.questions import MOST, choose
 from genworld.world.rooms.language.referring import fits, refer
 
 
 class Exchange(NamedTuple):
-    """What is said: earlier turns, what is asked, and the right answer; which things it is about, and from where."""
+    """What is said: earlier turns, what is asked, the right answer; which things both are about, and from where."""
 
     prompt: str
     answer: str
@@ -42,6 +42,7 @@ class Exchange(NamedTuple):
     about: tuple[About, ...] = ()
     standing: tuple[float, float, float] | None = None
     counted: tuple[Counted, ...] = ()
+    told: tuple[Told, ...] = ()
 
 
 _COUNTED = MOST + 1
@@ -138,6 +139,23 @@ def known_at(facts: Facts, prompt: str, things: Iterable[int], counted: bool = F
     return (*about, *(About(*other) for other in single.items()))
 
 
+def told_in(facts: Facts, answer: str, among: Iterable[int] = (), first: int | None = None) -> tuple[Told, ...]:
+    """Which words of an answer tell of which things: all those that a phrase fits share it.
+
+    Args:
+        facts: of the floor.
+        answer: names things.
+        among: where it names some of these, no others are meant.
+        first: what it names first, where that is known.
+    """
+    found, among = list[Told](), set(among)
+    for number, mention in enumerate(every_mention(answer)):
+        meant = fits(facts, mention.meant)
+        things = [first] if number == 0 and first is not None else [i for i in meant if i in among] or meant
+        found += [Told(thing, mention.start, mention.noun, 1 / len(things)) for thing in things]
+    return tuple(found)
+
+
 def _last(text: str, words: Iterable[str]) -> int | None:
     """Where the last of some words ends; None where there is none."""
     return max((match.end() for word in words for match in re.finditer(rf"\b{word}\b", text)), default=None)
@@ -159,18 +177,25 @@ def _asker(makers: Sequence[Maker]) -> Teller:
 
 def _caption(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange:
     style = choose(chance, CAPTION_STYLES)
-    return Exchange(CAPTION_PROMPTS[style], caption(facts, style))
+    text = caption(facts, style)
+    return Exchange(CAPTION_PROMPTS[style], text, told=told_in(facts, text))
 
 
 def _dialogue(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange:
-    said = [turn.text for turn in dialogue(facts, chance.randrange(1 << 30))]
+    turns = dialogue(facts, chance.randrange(1 << 30))
+    said = [turn.text for turn in turns]
     place = 2 * chance.randrange(len(said) // 2)
-    return Exchange(said[place], said[place + 1], tuple(said[:place]))
+    prompt, answer, things = said[place], said[place + 1], turns[place].things
+    about = known_at(facts, prompt, things) if len(things) == 1 else ()
+    counted = (Counted(mentions(prompt)[0].noun, things),) if " other " in prompt else ()  # and one less is said
+    told = told_in(facts, answer, _around(facts, things))
+    return Exchange(prompt, answer, tuple(said[:place]), about, counted=counted, told=told)
 
 
 def _plan(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None:
     for plan in plans(facts, 1, chance.randrange(1 << 30)):
-        return Exchange(plan_prompt(plan.goal, plan.situation), plan.text)
+        prompt = plan_prompt(plan.goal, plan.situation)
+        return Exchange(prompt, plan.text, about=known_at(facts, prompt, ()), told=told_in(facts, plan.text))
     return None
 
 
@@ -185,8 +210,18 @@ def _ground(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange | None
 
 def _describe(facts: Facts, scene: LiftedScene, chance: Random) -> Exchange:
     index = chance.randrange(len(facts))
-    prompt = describe_prompt(box_of(facts, scene, index))
-    return Exchange(prompt, describe(facts, index), about=(About(index, len(prompt)),))
+    prompt, text = describe_prompt(box_of(facts, scene, index)), describe(facts, index)
+    told = told_in(facts, text, _around(facts, (index,)), first=index)
+    return Exchange(prompt, text, about=(About(index, len(prompt)),), told=told)
+
+
+def _around(facts: Facts, things: Sequence[int]) -> set[int]:
+    """Things, and what each stands on, bears and stands next to where it is alone."""
+    if len(things) != 1:
+        return set(things)
+    (index,), beside = things, range(len(facts))
+    host = facts.things[index].on
+    return {*facts.on(index), *(i for i in beside if facts.next_to[index, i])} | ({host} if host is not None else set())
 
 
 TELLERS: dict[str, Teller] = {

@@ -19,6 +19,8 @@ from genworld.types import Turn
 
 _MOST = 6
 """Things that a turn is about, at most, for what it looks at to be taught; those that are not to be looked at aside."""
+_TOLD = 4.0
+"""How much all words together weigh with which an answer tells of things, in words by which things are known."""
 _DIM = 1e-3
 """Attention that is as good as none."""
 
@@ -30,11 +32,13 @@ class Look(NamedTuple):
         word: the token; see `looking`.
         things: numbers of things, or of their tokens, with the share of what is looked at that each should have.
         late: whether it has to be in the last block that tells; else it may be in any.
+        weight: of it among others.
     """
 
     word: int
     things: list[tuple[int, float]]
     late: bool = False
+    weight: float = 1.0
 
     def at(self, tokens: Sequence[int]) -> Look:
         """With the tokens of things in place of their numbers; those that have none (-1) are left out."""
@@ -50,12 +54,14 @@ class Glances:
         shares: how much of what that token looks at this should be.
         groups: which glances belong to one look, in rising order.
         late: of each look, see there.
+        weights: of each look.
     """
 
     at: Int[Tensor, "n 3"]
     shares: Float[Tensor, " n"]
     groups: Int[Tensor, " n"]
     late: Bool[Tensor, " G"]
+    weights: Float[Tensor, " G"]
 
     @classmethod
     def of(cls, looks: Iterable[tuple[int, Look]]) -> Self:
@@ -67,10 +73,14 @@ class Glances:
             torch.tensor([row[1] for row in rows]),
             torch.tensor([row[2] for row in rows], dtype=torch.long),
             torch.tensor([look.late for _, look in kept], dtype=torch.bool),
+            torch.tensor([look.weight for _, look in kept]),
         )
 
     def unseen(self, looks: Float[Tensor, "n K"]) -> Float[Tensor, " G"]:
-        """Of each look, the cross-entropy of attention with the shares wanted: the least of all blocks, or the last."""
+        """Of each look, the cross-entropy of attention with the shares wanted: the least of all blocks, or the last.
+
+        Each counts as much as it weighs.
+        """
         with without_autocast(looks):
             looks, shares = looks.float(), self.shares[:, None].to(looks.device)
             groups, count = self.groups.to(looks.device), len(self.late)
@@ -80,28 +90,40 @@ class Glances:
             )
             elsewhere = (1 - seen + _DIM).clamp(min=_DIM).log()
             lost = lost - (1 - wanted).clamp(min=0) * elsewhere
-            return torch.where(self.late.to(lost.device), lost[:, -1], lost.amin(dim=1))
+            return self.weights.to(lost) * torch.where(self.late.to(lost.device), lost[:, -1], lost.amin(dim=1))
 
 
 def looking(llm: LanguageModel, turn: Turn, length: int, answer: Sequence[int]) -> list[Look]:
     """What tokens should look at things that a turn is about.
 
     Those by which things are known; things that share what is looked at belong together, others stand alone. And where
-    the answer is a box, those from which its tokens follow.
+    the answer is a box, those from which its tokens follow; where it tells of things, those from which these words do.
 
     Args:
         llm: counts tokens.
-        turn: with what it is about; of more than six things, nothing is taught.
+        turn: with what it is about, of which more than six things teach nothing, and what its answer tells of.
         length: tokens of the prompt that are counted from 0; its last ones are what is asked and the mark after it.
         answer: ids of the answer.
     """
+    told = _telling(llm, turn, length)
     if sum(thing.share > 0 for thing in turn.about) > _MOST:
-        return []
+        return told
     found = list[Look]()
     for (end, share, late), some in groupby(turn.about, lambda x: (x.known_at, x.share, x.late)):
         word, things = _word(llm, turn, length, end), [(x.thing, x.share) for x in some]
         found += [Look(word, each, late) for each in ([things] if share < 1 else [[thing] for thing in things])]
-    return found + [Look(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in _located(llm, answer)]
+    boxes = [Look(length - 1 + at, [(x.thing, 1.0)]) for x in turn.about[:1] for at in _located(llm, answer)]
+    return [*found, *boxes, *told]
+
+
+def _telling(llm: LanguageModel, turn: Turn, length: int) -> list[Look]:
+    """Of all words from which those follow that tell of things: together they weigh the same, however many they are."""
+    found = list[Look]()
+    for (start, end), some in groupby(turn.told, lambda x: (x.start, x.end)):
+        things = [(x.thing, x.share) for x in some]
+        first, last = (len(llm.encode(turn.answer[:place])) for place in (start, end))
+        found += [Look(length - 1 + at, things) for at in range(first, last)]
+    return [look._replace(weight=_TOLD / len(found)) for look in found]
 
 
 class Meant(NamedTuple):

@@ -22,6 +22,7 @@ from genworld.models.object_relations import relations_of
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_evidence import Evidence, EvidenceLosses, Spoken
 from genworld.models.scene_memory import SceneMemory
+from genworld.models.scene_pointing import boxes_told, pointed_at, with_objects
 from genworld.ops.precision import without_autocast
 from genworld.types import PointSet, Turn
 
@@ -120,9 +121,9 @@ class SceneLLM(nn.Module):
                 )
         ids, keep = _pad(prompts, self._device, left=not self.llm.has_encoder)
         answer_ids, answers_keep = _pad(answers, self._device, left=False, filling=self.llm.end)
-        words = self.llm.embed(ids.clamp(min=0))
         scenes = self.see(turns)
         own = SceneTokens(scenes.tokens.x[scenes.views], scenes.tokens.keep[scenes.views])
+        words = with_objects(self.llm.embed(ids.clamp(min=0)), own.x, self._pointed(turns, ids, scenes))
         return SceneInputs(
             prompt=splice(words, ids, own),
             keep=keep,
@@ -142,6 +143,18 @@ class SceneLLM(nn.Module):
         numbers = scenes.views.tolist()
         first = torch.tensor([numbers.index(scene) for scene in range(len(tokens))], device=ids.device)
         return SharedStart(before + int(tokens[0]), first, scenes.views)
+
+    def _pointed(
+        self, turns: Sequence[Turn], ids: Int[Tensor, "B L"], scenes: SeenScenes
+    ) -> list[tuple[int, int, int]]:
+        """The objects that prompts tell boxes of, where the connector finds objects (see `pointed_at`)."""
+        objects = scenes.settled.objects
+        if objects is None or self.llm.locations not in ("axis", "corner"):
+            return []
+        # Six tokens are a box, or where somebody stands and one metre ahead of them.
+        rows = (row for row, turn in enumerate(turns) if turn.standing is None)
+        boxes = [(row, *box) for row in rows for box in boxes_told(self.llm, ids[row].tolist())]
+        return pointed_at(boxes, objects, scenes.rows.tolist())
 
     def _lying(self, ids: Int[Tensor, "B L"], scenes: SeenScenes) -> Lying | None:
         """How objects lie, where the connector finds them."""

@@ -223,6 +223,22 @@ class Counted(NamedTuple):
     things: tuple[int, ...]
 
 
+class Told(NamedTuple):
+    """Words of an answer that tell of a thing.
+
+    Attributes:
+        thing: its number among the things of the turn.
+        start: how many characters of the answer stand before these words.
+        end: the same with them.
+        share: as of `About`: less than 1 where others are told of with the same words.
+    """
+
+    thing: int
+    start: int
+    end: int
+    share: float = 1.0
+
+
 @dataclass(frozen=True)
 class Turn:
     """One exchange about one scene: what a model is trained on, and what it is asked.
@@ -243,6 +259,7 @@ class Turn:
         standing: where who asks stands and looks, where that is told: x and y in metres, scene axes, and radians from
             +x towards +y.
         counted: what has to be counted for the answer, where that is known; for teaching too.
+        told: which words of the answer tell of which things, where that is known; for teaching too.
     """
 
     position: int
@@ -257,6 +274,7 @@ class Turn:
     about: tuple[About, ...] = ()
     standing: tuple[float, float, float] | None = None
     counted: tuple[Counted, ...] = ()
+    told: tuple[Told, ...] = ()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Turn:
         """A copy with `change` applied to every tensor of the scene."""

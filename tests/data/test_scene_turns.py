@@ -23,6 +23,9 @@ from genworld.models.scene_points import ScenePoints
 from genworld.types import Scene
 from genworld.world.rooms import sample_floor
 from genworld.world.rooms.floor import FloorConfig
+from genworld.world.rooms.furniture import COLOURS, SIZES
+from genworld.world.rooms.language.captions import number
+from genworld.world.rooms.language.facts import plural
 from genworld.world.rooms.store import FloorStore, load_floor
 
 
@@ -64,6 +67,31 @@ def test_a_turn_is_a_function_of_seed_and_position(folder: Path) -> None:
         assert all(torch.equal(a.lower, b.lower) for a, b in zip(first.things, again.things, strict=True))
         assert torch.equal(first.points.features, again.points.features)
     assert any(one.read(0, p).prompt != room_turns(folder, seed=1).read(0, p).prompt for p in range(5))
+
+
+def test_words_of_answers_tell_of_the_things_that_they_fit(folder: Path) -> None:
+    source = room_turns(folder, weights={"describe": 1.0, "plan": 1.0, "dialogue": 1.0, "caption": 1.0})
+    seen: Counter[str] = Counter()
+    for position in range(200):
+        turn, facts = source.read(position % 2, position), source.facts(position % 2)
+        shares: Counter[tuple[int, int]] = Counter()
+        for told in turn.told:
+            words = turn.answer[told.start : told.end].lower().split()
+            thing = facts.things[told.thing]
+            assert words[-1] in (thing.kind, plural(thing.kind))
+            assert all(word in (thing.size, thing.colour) for word in words if word in (*SIZES, *COLOURS))
+            shares[told.start, told.end] += told.share
+            seen[turn.kind] += 1
+        assert list(shares.values()) == pytest.approx([1.0] * len(shares))
+        for counted in turn.counted:
+            others = len(counted.things) - 1
+            assert turn.answer == (f"Yes, {number(others)}." if others else "No, it is the only one.")
+            assert turn.prompt[: counted.known_at].endswith(plural(facts.things[counted.things[0]].kind))
+            seen["others"] += 1
+        if turn.kind == "describe":
+            assert turn.told[0].thing == turn.about[0].thing
+            assert turn.told[0].share == 1
+    assert set(seen) == {"describe", "plan", "dialogue", "caption", "others"}
 
 
 def test_every_kind_is_told_and_weights_are_kept(folder: Path) -> None:

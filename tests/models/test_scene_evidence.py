@@ -11,7 +11,7 @@ import torch
 
 from genworld.models.scene_evidence import Copied, Glances, Look, Meant, copying, counting, looking
 from genworld.tasks.converse import Converse, ConverseConfig
-from genworld.types import About, Counted, Pack, Turn
+from genworld.types import About, Counted, Pack, Told, Turn
 from tests.models.scene_llm_cases import OWN, furnished, furnished_turns, make_task
 
 COUNTING = replace(OWN, depth=3, anchored=True, counting=True)
@@ -124,6 +124,24 @@ def test_the_words_by_which_a_thing_is_known_look_at_it_and_those_that_place_it(
     assert found() == []
 
 
+def test_words_that_tell_of_things_follow_from_looks_at_them() -> None:
+    model = make_task(answers=1, objects=1, evidence=1).model
+    (turn,) = furnished_turns(1)
+    text = "The red chair, and lamps."
+    told = (Told(0, 4, 13), Told(1, 19, 24, 0.5), Told(2, 19, 24, 0.5))
+    turn = replace(turn, answer=text, told=told, about=7 * (About(0, 3),))  # too many to look at, but these are taught
+    prompt, answer = model._prompt_ids(turn), model.llm.encode(text)
+    start = prompt.index(model.llm.encode("<user>", marks=True)[0])
+    ids = [*prompt[start:], *answer]
+    looks = looking(model.llm, turn, len(prompt) - start, answer)
+    of = {number: [ids[look.word + 1] for look in looks if look.things[0][0] == number] for number in (0, 1)}
+    assert {number: model.llm.decode(words) for number, words in of.items()} == {0: "red chair", 1: "lamps"}
+    assert all(look.things == ([(0, 1.0)] if look.things[0][0] == 0 else [(1, 0.5), (2, 0.5)]) for look in looks)
+    assert sum(look.weight for look in looks) == pytest.approx(4)
+    learn_turns = [replace(other, answer=text, told=told) for other in furnished_turns(2)]
+    learn(make_task(answers=1, objects=1, evidence=0.5), learn_turns, "loss/looks", count=2 * len(looks))
+
+
 def test_evidence_is_least_where_each_gets_its_share() -> None:
     several, nothing, one = Look(3, [(1, 0.25), (2, 0.25)]), Look(4, [(5, 1.0)]).at([0] * 5 + [-1]), Look(5, [(1, 1.0)])
     glances = Glances.of([(0, several), (0, nothing), (1, one)])
@@ -135,6 +153,8 @@ def test_evidence_is_least_where_each_gets_its_share() -> None:
     for change in ([0.1, 0.0, 0.0], [-0.1, 0.1, 0.0], [-0.1, -0.1, 0.0]):
         assert glances.unseen(wanted[:, :1] + torch.tensor(change)[:, None])[0] > best[0]
     assert len(Glances.of([]).unseen(torch.zeros(0, 1))) == 0
+    half = Glances.of([(0, several._replace(weight=0.5)), (1, one)])
+    assert half.unseen(wanted).tolist() == pytest.approx((best * torch.tensor([0.5, 1.0])).tolist())
     late = Glances.of([(0, Look(3, [(1, 0.0)], late=True)), (0, Look(3, [(1, 0.5)], late=True))])
     assert late.unseen(torch.tensor([[0.0, 0.9], [0.5, 1.0]])).min() > 1
     assert late.unseen(torch.tensor([[0.9, 0.0], [0.9, 0.5]])).tolist() == pytest.approx([0, math.log(2)], abs=0.01)

@@ -15,7 +15,7 @@ from genworld.world.rooms import sample_floor
 from genworld.world.rooms.language import Facts, questions, references
 from genworld.world.rooms.language.captions import NUMBERS, caption, describe
 from genworld.world.rooms.language.facts import plural
-from genworld.world.rooms.language.mentions import Mention, mentions
+from genworld.world.rooms.language.mentions import Mention, every_mention, mentions
 from genworld.world.rooms.language.plans import plans
 from genworld.world.rooms.language.questions import MOST
 from genworld.world.rooms.language.referring import Phrase, phrases
@@ -68,6 +68,14 @@ def test_referring_expressions_are_whole() -> None:
 )
 def test_mentions(text: str, named: list[tuple[str, str]]) -> None:
     assert [(mention.text, mention.phrase) for mention in mentions(text)] == named
+
+
+def test_things_are_mentioned_as_often_as_they_are_named() -> None:
+    text = "A chair on the floor, a chair, and the sofa next to the bed."
+    named = every_mention(text)
+    assert [text[mention.start : mention.noun] for mention in named] == ["A chair", "a chair", "the sofa", "the bed"]
+    assert text[: named[2].end].endswith("the bed")
+    assert mentions(text) == [named[0], *named[2:]]
 
 
 def test_several_are_told_apart() -> None:

@@ -33,6 +33,7 @@ class Mention:
         text: as it is said, such as "two red chairs".
         meant: what is said of one of them, as a referring expression.
         many: whether several are meant.
+        start: how many characters of the text lie before the phrase.
         noun: how many characters of the text lie before the end of the noun.
         end: the same of the whole phrase, with what the thing is related to.
     """
@@ -40,6 +41,7 @@ class Mention:
     text: str
     meant: Phrase
     many: bool = False
+    start: int = field(default=0, compare=False)
     noun: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 
@@ -51,17 +53,25 @@ class Mention:
 
 def mentions(text: str) -> list[Mention]:
     """All things that a text names, in order, none twice; what it says there is none of is left out."""
-    found = list(_NOUN.finditer(text))
     named: dict[str, Mention] = {}
+    for mention in every_mention(text):
+        named.setdefault(mention.phrase, mention)
+    return list(named.values())
+
+
+def every_mention(text: str) -> list[Mention]:
+    """The same, each as often as it is named."""
+    found, named = list(_NOUN.finditer(text)), list[Mention]()
     for match, follower in zip(found, [*found[1:], None], strict=False):
         if (match["count"] or "").lower() not in ("no", "0"):
             mention = _mention(match)
             if follower and (relation := _relation(text, match, follower)):
                 anchor = _mention(follower)
                 meant = replace(mention.meant, relation=relation, anchor=anchor.meant)
-                mention = Mention(f"{mention.text} {relation} {anchor.text}", meant, noun=mention.noun, end=anchor.noun)
-            named.setdefault(mention.phrase, mention)
-    return list(named.values())
+                text_of = f"{mention.text} {relation} {anchor.text}"
+                mention = Mention(text_of, meant, start=mention.start, noun=mention.noun, end=anchor.noun)
+            named.append(mention)
+    return named
 
 
 def _relation(text: str, match: re.Match[str], follower: re.Match[str]) -> Relation:
@@ -82,4 +92,5 @@ def _mention(match: re.Match[str]) -> Mention:
     words = match["words"].lower().split()
     kind = _KINDS[match["kind"].lower()]
     size, colour = (next((word for word in words if word in some), None) for some in (SIZES, COLOURS))
-    return Mention(match[0], Phrase(kind, colour, size), match["kind"].lower() != kind, match.end(), match.end())
+    many, end = match["kind"].lower() != kind, match.end()
+    return Mention(match[0], Phrase(kind, colour, size), many, match.start(), end, end)
