@@ -64,6 +64,19 @@ def test_a_folder_with_a_lost_frame_is_asked_about(
     assert f"view {broken.name.removesuffix('.color.png')} is left out" in caplog.text
 
 
+def test_what_is_in_a_box_is_told_and_drawn(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write(tmp_path / "room", small_room()), tmp_path / "a.png"
+    eye = small_room().view(0).world_from_camera[:3, 3].tolist()
+    corners = [*(x - 0.5 for x in eye), *(x + 0.5 for x in eye)]
+    assert call(monkeypatch, run, folder, "--do", "describe", " ".join(map(str, corners)), "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "\n  box 0: from ({:.2f}, {:.2f}, {:.2f}) to ({:.2f}, {:.2f}, {:.2f}) m\n".format(*corners) in said
+    assert said.endswith(f"wrote {out}\n")
+    assert Image.open(out).height > 300
+
+
 def test_overrides_say_how_the_scene_is_lifted(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifted: list[tuple[object, LiftedScene]]
 ) -> None:
@@ -90,6 +103,9 @@ def test_overrides_say_how_the_scene_is_lifted(
         (["How many?", "task.points.lifter={kind: fusoin}"], "fusion"),
         (["--do", "caption", "What is here?"], "override 'What is here?'"),
         ([" ", FUSION], "--do ask needs a text"),
+        (["--do", "describe", "1 2 3"], "a box is six numbers"),
+        (["--do", "describe", "the chair"], "a box is six numbers"),
+        (["--do", "describe", "2 0 0 1 1 1"], "a box is a lower and an upper corner"),
     ],
 )
 def test_what_cannot_be_otherwise_is_refused_in_a_line(

@@ -4,6 +4,7 @@
     python tools/ask.py --run runs/scene_world --scene 7001 --do ground "the red chair" --out chair.png
     python tools/ask.py --run runs/scene_world --scene ROOM --situation "I am beside the sofa." "What is behind me?"
     python tools/ask.py --run runs/scene_world --scene 7001 --do caption
+    python tools/ask.py --run runs/scene_world --scene 7001 --do describe "6.7 4.3 0 8.7 5.3 0.9"
     python tools/ask.py --run weights/scene_rooms --scene FOLDER "Any chairs?" "task.points.lifter={kind: fusion}"
 
 FOLDER holds a scene (see docs/scenes.md); a number is the seed of one of the world's floors. Prints the answer, and the
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from genworld.types import Scene, SceneBox
 
 SIZE = (96, 96)
+DEEDS = ("ask", "caption", "plan", "ground", "describe")
 
 
 def main() -> int:
@@ -35,10 +37,10 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True, help="a run of train.py with task converse")
     parser.add_argument("--scene", required=True, help="a folder with a scene, or the seed of a floor")
     parser.add_argument("--name", help="which scene of the folder; the first by default")
-    parser.add_argument("--do", choices=("ask", "caption", "plan", "ground"), default="ask", help="what (ask)")
+    parser.add_argument("--do", choices=DEEDS, default="ask", help="what (ask)")
     parser.add_argument("--situation", default="", help="where you are, in words")
     parser.add_argument("--out", type=Path, metavar="PNG", help="also draw the scene with what the answer names")
-    parser.add_argument("text", nargs="?", default="", help="question, goal or phrase; none for a caption")
+    parser.add_argument("text", nargs="?", default="", help="question, goal, phrase or box; none for a caption")
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="otherwise than in training: task.points.lifter.voxel=0.15"
     )
@@ -46,7 +48,7 @@ def main() -> int:
     if args.do == "caption" and args.text:
         args.overrides.insert(0, args.text)
     elif args.do != "caption" and not args.text.strip():
-        raise ValueError(f"--do {args.do} needs a text: a question, a goal or a phrase")
+        raise ValueError(f"--do {args.do} needs a text: a question, a goal, a phrase or a box")
 
     from genworld.pipelines.scene import SceneAssistant
     from genworld.pipelines.scene_picture import draw_answer
@@ -74,6 +76,25 @@ def extent(box: SceneBox) -> str:
     return f"from ({low}) to ({high}) m"
 
 
+def read_box(text: str) -> SceneBox:
+    """A box from its corners in metres.
+
+    Raises:
+        ValueError: these are not six numbers.
+    """
+    import torch
+
+    from genworld.types import SceneBox
+
+    try:
+        lower, upper = torch.tensor([float(number) for number in text.replace(",", " ").split()]).view(2, 3)
+    except (ValueError, RuntimeError):
+        raise ValueError(
+            f"a box is six numbers in metres, the least x, y and z, then the greatest ('1 0 0 2.5 1 0.8'), got {text!r}"
+        ) from None
+    return SceneBox("the box", 0, lower, upper)
+
+
 def read_scene(name: str, which: str | None) -> Scene:
     """A scene from a folder, or a floor from its seed."""
     if name.isdecimal() and not Path(name).exists():
@@ -91,6 +112,9 @@ def reply(assistant: SceneAssistant, scene: LiftedScene, args: argparse.Namespac
     if args.do == "ground":
         boxes = assistant.ground(scene, args.text)
         return ("found" if boxes else "not found"), boxes
+    if args.do == "describe":
+        box = read_box(args.text)
+        return assistant.describe(scene, box), [box]
     if args.do == "plan":
         steps = assistant.plan(scene, args.text, args.situation)
         answer = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
