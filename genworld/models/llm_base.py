@@ -200,7 +200,7 @@ class LanguageModel(nn.Module):
         """The text that ids stand for, up to the end; boxes as location tokens."""
         text, words = "", list[int]()
         for number in [*ids, self.end]:
-            is_location, location = self.is_location(number), self._location(number)
+            is_location, location = self.is_location(number), self.location(number)
             if words and (is_location or number == self.end):
                 text, words = _joined(text, self._decode_words(words).strip()), []
             if number == self.end:
@@ -220,7 +220,8 @@ class LanguageModel(nn.Module):
         """How many locations there are."""
         return self.num_locations // location_places(self.locations)
 
-    def _location(self, token: int) -> int:
+    def location(self, token: int) -> int:
+        """Which location a location token stands for."""
         return (token - self.first_location) % max(1, self.cells)
 
     def _location_id(self, number: int, before: int) -> int:

@@ -25,7 +25,7 @@ from genworld.ops.voxels import (
     voxel_cells,
 )
 from genworld.types import Scene, Skipped, View
-from genworld.types.scenes import told
+from genworld.types.scenes import left_out
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ class FeatureMap:
             ValueError: there is nothing to take a mean of.
         """
         if self._sums is None or not len(self._sums):
-            raise ValueError(f"no view could be lifted ({told(self.skipped) or 'there is none'})")
+            raise ValueError(f"no view could be lifted ({left_out(self.skipped) or 'there is none'})")
         keys, moments = self._sums.ordered(), self._sums.totals(0)
         weights = moments[:, :1]
         points = cell_centres(key_cells(keys), self.config.voxel) + moments[:, 1:4] / weights

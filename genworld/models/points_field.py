@@ -17,7 +17,7 @@ from genworld.ops.geometry import unproject
 from genworld.ops.random import generator
 from genworld.ops.scene_codec import SceneCodec
 from genworld.types import Scene, Skipped, View
-from genworld.types.scenes import told
+from genworld.types.scenes import left_out
 
 _TINY = 1e-3  # the share of light that each cell stops at first: fog so thin that all cells are seen and can be learned
 _COARSE = 4  # the first grid has cells so many times as large; twice refined by halves
@@ -370,7 +370,7 @@ def _usable(scene: Scene) -> tuple[list[int], list[Skipped]]:
             skipped.append(Skipped(view.name or f"view {index}", "its pose is not finite"))
     if len(good) < 2:
         raise ValueError(
-            f"scene {scene.name!r}: a field needs at least 2 views, got {len(good)} ({told(skipped) or 'no more'})"
+            f"scene {scene.name!r}: a field needs at least 2 views, got {len(good)} ({left_out(skipped) or 'no more'})"
         )
     return good, skipped
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from genworld.models.connector_parts import ObjectSteps
 from genworld.models.llm_base import LanguageModel
 from genworld.models.llm_corners import CORNERS
+from genworld.ops.boxes import nearest_box
 
 _NEAR = 3.0
 """Cells by which the corners of what was found may be away, the mean along an axis."""
@@ -25,9 +26,8 @@ def boxes_told(llm: LanguageModel, ids: Sequence[int]) -> list[tuple[int, list[i
     found, at = list[tuple[int, list[int]]](), 0
     for located, some in groupby(ids, llm.is_location):
         run = list(some)
-        cells = [(token - llm.first_location) % llm.cells for token in run]
         if located and len(run) % CORNERS == 0:
-            ends = range(CORNERS, len(run) + 1, CORNERS)
+            cells, ends = list(map(llm.location, run)), range(CORNERS, len(run) + 1, CORNERS)
             found += [(at + end - 1, cells[end - CORNERS : end]) for end in ends]
         at += len(run)
     return found
@@ -52,11 +52,11 @@ def pointed_at(
     """
     sure, found = objects.keep & (objects.last.sure > 0), list[tuple[int, int, int]]()
     for row, place, cells in boxes:
-        corners = objects.corners[scenes[row]]
-        away = (corners - corners.new_tensor(cells)).abs().float().mean(dim=1)
-        best = int(away.masked_fill(~sure[scenes[row]], torch.inf).argmin())
-        if bool(sure[scenes[row], best]) and away[best] <= _NEAR:
-            found.append((row, place, best))
+        which = sure[scenes[row]].nonzero()[:, 0]
+        corners = objects.corners[scenes[row], which].float()
+        best = nearest_box(*corners.new_tensor(cells).view(2, 3), *corners.view(-1, 2, 3).unbind(dim=1))
+        if best is not None and best[1] <= _NEAR:
+            found.append((row, place, int(which[best[0]])))
     return found
 
 

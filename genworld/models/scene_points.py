@@ -33,7 +33,7 @@ from genworld.models.points_fusion import FusionLifter, FusionLifterConfig, Regi
 from genworld.ops.lifted import LiftedScene, covering_points
 from genworld.ops.scene_codec import SceneCodec
 from genworld.types import PointSet, Scene
-from genworld.types.scenes import told
+from genworld.types.scenes import left_out
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class ScenePoints:
     def __call__(self, scene: Scene) -> LiftedScene:
         """Lift a scene; see `lift`."""
         if not scene.num_views:
-            reasons = told(scene.skipped) or "there is none"
+            reasons = left_out(scene.skipped) or "there is none"
             raise ValueError(f"scene {scene.name!r} has no view that could be used ({reasons})")
         if self.config.max_views is not None and scene.num_views > self.config.max_views:
             chosen = select_views(scene, self.config.max_views)

@@ -71,7 +71,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def told(skipped: Sequence[Skipped], most: int = 3) -> str:
+def left_out(skipped: Sequence[Skipped], most: int = 3) -> str:
     """The first of what was left out, and why, in one line; "" for none."""
     return "; ".join(f"{name}: {reason}" for name, reason in skipped[:most])
 

@@ -75,9 +75,8 @@ def test_the_last_token_of_a_box_becomes_that_of_the_object_there() -> None:
 def test_nothing_is_pointed_at_where_nothing_was_found_or_somebody_stands() -> None:
     (turn,) = furnished_turns(1)
     model, corners = found(make_task(CORNER, answers=1), sure=(0,))
-    plain = replace(OWN, locations="corner")
     asked = replace(turn, prompt=f"What is in {box_text(corners[0])}?")
-    unsure, _ = found(make_task(plain, answers=1), sure=())
+    unsure, _ = found(make_task(CORNER, answers=1), sure=())
     (end,) = changed(model.inputs([asked], with_answers=False), unsure.inputs([asked], with_answers=False))
     far = replace(turn, prompt=f"What is in {box_text([255] * 6)}?")
     standing = replace(asked, standing=(0.0, 0.0, 0.0))

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from genworld.ops.geometry import unproject
 from genworld.types import Scene, Skipped
-from genworld.types.scenes import told
+from genworld.types.scenes import left_out
 from genworld.world.navigation.occupancy import AgentConfig, OccupancyMap, inflate, make_map
 from genworld.world.primitives import KINDS
 from genworld.world.rooms.floor import Floor
@@ -153,7 +153,7 @@ def scene_points(scene: Scene) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarr
         picture = rearrange(view.pixels[:, ::stride, ::stride], "c h w -> h w c")
         colours_.append((picture[row, column] + 1) / 2)
     if not points:
-        reasons = f"; {told(lost)}" if lost else ""
+        reasons = f"; {left_out(lost)}" if lost else ""
         raise ValueError(f"expected points or views with depth, got neither: the scene is empty{reasons}")
     return torch.cat(points).numpy().astype(np.float64), torch.cat(colours_).numpy()
 
