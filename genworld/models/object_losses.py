@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genworld.models.connector_parts import ObjectSteps, SceneObjects
@@ -99,13 +98,14 @@ def _scene_losses(
 ) -> tuple[Tensor, tuple[int, int, int, int]]:
     points = batch.points[number][batch.keep[number]]
     asked = (objects.keep if objects.asked is None else objects.asked)[number]
+    naming = _naming(known, table)
     with without_autocast(points):
         loss = F.binary_cross_entropy_with_logits(
             objects.things[number][batch.keep[number]].float(), belong(points, known).float()
         )
         for step in objects.steps:
             said = SceneObjects(*(x[number][asked].float() for x in step))
-            more, counts = _step_losses(said, known, table)
+            more, counts = _step_losses(said, known, naming, table)
             loss = loss + (1.0 if step is objects.steps[-1] else _EARLIER) * more
     return loss, (*counts, len(known.words))
 
@@ -120,7 +120,7 @@ def match_objects(
     for number, scene in enumerate(known):
         with without_autocast(last.lower):
             said = SceneObjects(*(x[number][objects.keep[number]].float() for x in last))
-            rows, columns = _compare(said, scene, table).pairs
+            rows, columns = _compare(said, scene, _naming(scene, table), table).pairs
         none = torch.full((len(scene.words),), -1, device=rows.device)
         found.append(none.index_put((columns,), rows))
     return tuple(found)
@@ -141,10 +141,10 @@ class _Compared(NamedTuple):
     pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]]
 
 
-def _compare(said: SceneObjects, known: KnownObjects, table: Tensor) -> _Compared:
+def _compare(said: SceneObjects, known: KnownObjects, naming: Tensor, table: Tensor) -> _Compared:
     from scipy.optimize import linear_sum_assignment
 
-    names = _word_costs(said.words, known, table)
+    names = _word_costs(said.words, naming, table)
     corners = ((said.lower[:, None] - known.lower).abs() + (said.upper[:, None] - known.upper).abs()).sum(dim=-1)
     overlap = intersection_over_union(said.lower[:, None], said.upper[:, None], known.lower, known.upper)
     costs = names + corners + 2 * (1 - overlap) + F.softplus(-said.sure)[:, None]
@@ -152,24 +152,37 @@ def _compare(said: SceneObjects, known: KnownObjects, table: Tensor) -> _Compare
     return _Compared(names, corners, overlap, (rows, columns))
 
 
-def _step_losses(said: SceneObjects, known: KnownObjects, table: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-    names, corners, overlap, (rows, columns) = _compare(said, known, table)
+def _step_losses(
+    said: SceneObjects, known: KnownObjects, naming: Tensor, table: Tensor
+) -> tuple[Tensor, tuple[int, int, int]]:
+    names, corners, overlap, (rows, columns) = _compare(said, known, naming, table)
     wanted = torch.zeros_like(said.sure).index_fill(0, rows, 1.0)
-    sums = torch.stack([table[list(ids)].sum(dim=0) for ids in known.words])[columns]
+    sums = (naming @ table)[columns]
     apart = (said.words[rows] - sums).square().sum(dim=-1) / sums.square().sum(dim=-1)
     matched = names[rows, columns] + apart + corners[rows, columns] + (1 - overlap[rows, columns])
     loss = 2 * F.binary_cross_entropy_with_logits(said.sure, wanted) + matched.mean()
     found = (overlap[rows, columns] >= 0.25) & (said.sure[rows] > 0)
-    logits = said.words[rows].detach() @ table.T
-    named = 0
-    for row, column, good in zip(logits, columns.tolist(), found.tolist(), strict=True):
-        words = set(known.words[column])
-        named += good and set(row.topk(len(words)).indices.tolist()) == words
-    return loss, (int(found.sum()), named, int((said.sure > 0).sum()))
+    right = _likeliest(said.words[rows].detach() @ table.T, naming[columns] > 0)
+    return loss, (int(found.sum()), int((found & right).sum()), int((said.sure > 0).sum()))
 
 
-def _word_costs(words: Float[Tensor, "Q D"], known: KnownObjects, table: Tensor) -> Float[Tensor, "Q N"]:
+def _likeliest(logits: Float[Tensor, "n V"], wanted: Bool[Tensor, "n V"]) -> Bool[Tensor, " n"]:
+    """Whether all words that are wanted are likelier than all others."""
+    others = logits.masked_fill(wanted, -torch.inf).amax(dim=1)
+    return logits.masked_fill(~wanted, torch.inf).amin(dim=1) > others
+
+
+def _word_costs(words: Float[Tensor, "Q D"], naming: Float[Tensor, "N V"], table: Tensor) -> Float[Tensor, "Q N"]:
     """Of each query and object, the mean over the object's words of how unlikely they are; 0 at best."""
     logs = (words @ table.T * (_SHARPNESS / table.square().sum(dim=-1).mean())).log_softmax(dim=-1)
-    means = [logs[:, list(ids)].mean(dim=1) + math.log(len(ids)) for ids in known.words]
-    return -torch.stack(means, dim=1)
+    count = naming.sum(dim=1)
+    return -(logs @ (naming / count[:, None]).T + count.log())
+
+
+def _naming(known: KnownObjects, table: Tensor) -> Float[Tensor, "N V"]:
+    """How often each word stands in what names an object: products with it do at once what words would one by one."""
+    rows = [row for row, ids in enumerate(known.words) for _ in ids]
+    columns = [word for ids in known.words for word in ids]
+    numbers = torch.tensor([rows, columns], device=table.device)
+    naming = table.new_zeros(len(known.words), len(table))
+    return naming.index_put_(tuple(numbers), naming.new_ones(()), accumulate=True)

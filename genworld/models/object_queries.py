@@ -149,8 +149,7 @@ class QueryBlock(nn.Module):
     ) -> Float[Tensor, "B Q D"]:
         """One round."""
         q = rearrange(self.ask(self.norm_near(x)), "b q (h d) -> b q h d", h=self.heads)
-        k, v = rearrange(self.answer(seen), "b q k (two h d) -> two b q k h d", two=2, h=self.heads)
-        x = x + self.out(rearrange(_attend_own(q, k, v), "b q h d -> b q (h d)"))
+        x = x + self.out(rearrange(attend_own(q, seen, self.answer), "b q h d -> b q (h d)"))
         q, k, v = rearrange(self.qkv(self.norm_others(x)), "b q (three h d) -> three b h q d", three=3, h=self.heads)
         others = F.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None])
         x = x + self.mix(rearrange(others, "b h q d -> b q (h d)"))
@@ -223,9 +222,24 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     return x[rows, index]
 
 
-def _attend_own(
-    q: Float[Tensor, "B Q H D"], k: Float[Tensor, "B Q K H D"], v: Float[Tensor, "B Q K H D"]
+def attend_own(
+    q: Float[Tensor, "B Q H D"], seen: Float[Tensor, "B Q K C"], answer: nn.Linear
 ) -> Float[Tensor, "B Q H D"]:
-    """Attention of each query to keys of its own: the fused kernel copies them, which takes longer than all of this."""
-    logits = torch.einsum("bqhd,bqkhd->bqhk", q * q.shape[-1] ** -0.5, k)
-    return torch.einsum("bqhk,bqkhd->bqhd", logits.softmax(dim=-1).to(v.dtype), v)
+    """Attention of each query to keys and values that `answer` makes of what it alone sees, without making them.
+
+    Every query has its own points, so keys and values are used once. Instead of all of these, the query is brought to
+    the points, and what it found is brought back: a Kth of the maps, for H times the products of queries with points
+    (as in multi-head latent attention, DeepSeek-V2 2024, section 2.1.2). The bias of keys moves all logits of a query
+    alike, so it has no part in this; weights sum to 1, so the bias of values stays as it is.
+
+    Args:
+        q: queries by heads.
+        seen: points of each query.
+        answer: the map from points to keys of all heads, then values.
+    """
+    keys, values = rearrange(answer.weight, "(two h d) c -> two h d c", two=2, h=q.shape[2]).to(q.dtype)
+    asked = torch.einsum("bqhd,hdc->bqhc", q * q.shape[-1] ** -0.5, keys)
+    weights = (asked @ seen.to(q.dtype).transpose(-1, -2)).softmax(dim=-1).to(q.dtype)
+    found = torch.einsum("bqhc,hdc->bqhd", weights @ seen.to(q.dtype), values)
+    assert answer.bias is not None
+    return found + rearrange(answer.bias, "(two h d) -> two h d", two=2, h=q.shape[2])[1].to(q.dtype)

@@ -61,10 +61,18 @@ def _crossed(places: Float[Tensor, "N 2"], walls: Float[Tensor, "W 2"]) -> Float
     """How much wall crosses the line between two places: 1 where points of it lie on the line, on both sides."""
     if not len(walls):
         return places.new_zeros(len(places), len(places))
-    way = places[None] - places[:, None]
-    far = way.norm(dim=-1)[..., None].clamp(min=1e-3)
-    to = walls - places[:, None]
-    along = torch.einsum("ijd,iwd->ijw", way, to) / far.square()
-    aside = (to[:, None, :, 0] * way[..., None, 1] - to[:, None, :, 1] * way[..., None, 0]) / far
+    first, second = torch.triu_indices(len(places), len(places), 1, device=places.device)  # either way is the same line
+    way, begin = places[second] - places[first], places[first]
+    far = way.norm(dim=-1, keepdim=True).clamp(min=1e-3)
+    along = _measured(way / far.square(), begin, walls)
+    aside = _measured(way.flip(-1) * way.new_tensor([1.0, -1.0]) / far, begin, walls)
     near = (1 - aside.abs() / _REACH).clamp(min=0) * ((along > 0) & (along < 1))
-    return torch.minimum((near * (aside > 0)).amax(dim=-1), (near * (aside <= 0)).amax(dim=-1))
+    right, left = torch.where(aside > 0, near, -near).aminmax(dim=-1)
+    crossed = places.new_zeros(len(places), len(places))
+    crossed[first, second] = crossed[second, first] = torch.minimum(left.clamp(min=0), (-right).clamp(min=0))
+    return crossed
+
+
+def _measured(axes: Float[Tensor, "P 2"], begin: Float[Tensor, "P 2"], x: Float[Tensor, "W 2"]) -> Float[Tensor, "P W"]:
+    """How far along axes, each from a point of its own, places lie."""
+    return torch.addmm(-(axes * begin).sum(dim=-1, keepdim=True), axes, x.T)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from genworld.models.connector_parts import ObjectSteps, SceneObjects, SceneTokens
 from genworld.models.connectors import (
@@ -18,7 +19,7 @@ from genworld.models.connectors import (
 )
 from genworld.models.object_losses import KnownObjects, belong, object_losses
 from genworld.models.object_places import corners_of, places_of, view_from
-from genworld.models.object_queries import choose_seeds, neighbours
+from genworld.models.object_queries import attend_own, choose_seeds, neighbours
 from genworld.models.point_batch import PointBatch
 from genworld.models.scene_llm import SceneLLM, SceneLLMConfig
 from genworld.ops.boxes import intersection_over_union
@@ -344,3 +345,13 @@ def test_boxes_that_are_told_become_those_of_objects_nearby() -> None:
     torch.nn.init.constant_(last.bias, -20.0)
     assert torch.equal(task.at_objects(scene, [told])[0], told)
     assert task.at_objects(scene, []) == []
+
+
+def test_what_queries_see_of_their_own_needs_no_keys_and_values_made() -> None:
+    """`attend_own` beside its twin, which makes them."""
+    torch.manual_seed(0)
+    q, seen, answer = torch.randn(2, 5, 4, 8), torch.randn(2, 5, 7, 24), nn.Linear(24, 64)
+    k, v = answer(seen).view(2, 5, 7, 2, 4, 8).unbind(dim=3)
+    logits = torch.einsum("bqhd,bqkhd->bqhk", q, k) / 8**0.5
+    twin = torch.einsum("bqhk,bqkhd->bqhd", logits.softmax(dim=-1), v)
+    torch.testing.assert_close(attend_own(q, seen, answer), twin, rtol=1e-5, atol=1e-5)
