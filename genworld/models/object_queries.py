@@ -166,20 +166,18 @@ def choose_seeds(
     second. Where too few points seem to belong to things, the likeliest others are taken in. All scenes at once, and in
     the order taken, which no order of the points changes: what `ops.lifted.covering_points` does not give.
     """
-    places = torch.cat([batch.points, _COLOUR * batch.colours], dim=-1)
+    places = torch.cat([batch.points, _COLOUR * batch.colours], dim=-1).transpose(1, 2).contiguous()
     among = _likely(batch, things, count)
-    first = torch.where(among, things, -torch.inf).argmax(dim=1)
     away = torch.where(among, torch.inf, -1.0)
-    seeds, keep = [first], [among.any(dim=1)]
-    rows = torch.arange(len(first), device=first.device)
-    for _ in range(min(count, places.shape[1]) - 1):
-        last = places[rows, seeds[-1]]
-        away = torch.minimum(away, (places - last[:, None]).square().sum(dim=-1))
-        best = away.max(dim=1)
-        away[rows, best.indices] = away[rows, best.indices].clamp(max=0)
-        seeds.append(best.indices)
-        keep.append(among.sum(dim=1) > len(keep))
-    return torch.stack(seeds, dim=1), torch.stack(keep, dim=1)
+    seeds = [torch.where(among, things, -torch.inf).argmax(dim=1)]
+    rows = torch.arange(len(places), device=places.device)
+    for _ in range(min(count, places.shape[2]) - 1):
+        last = places[rows, :, seeds[-1]]
+        away = torch.minimum(away, (places - last[:, :, None]).square().sum(dim=1))
+        seeds.append(away.argmax(dim=1))
+        away[rows, seeds[-1]] = away[rows, seeds[-1]].clamp(max=0)
+    keep = torch.arange(len(seeds), device=places.device) < among.sum(dim=1, keepdim=True)
+    return torch.stack(seeds, dim=1), keep
 
 
 @torch.no_grad()

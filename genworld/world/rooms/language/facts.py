@@ -115,12 +115,21 @@ class Facts:
 
     def beside(self, index: int) -> Float[np.ndarray, "K 2"]:
         """Where somebody can stand who is beside a thing."""
+        if index not in self._beside:
+            self._beside[index] = self._around(index)
+        return self._beside[index]
+
+    def _around(self, index: int) -> Float[np.ndarray, "K 2"]:
         thing = self.things[index]
         places = self._places[thing.room]
         box = thing.box
         apart = np.maximum(box.lower[:2] - places, places - box.upper[:2]).clip(0)
         distance = np.hypot(*apart.T)
         return places[(distance >= _BESIDE[0]) & (distance <= _BESIDE[1])]
+
+    @cached_property
+    def _beside(self) -> dict[int, Float[np.ndarray, "K 2"]]:
+        return {}
 
     @cached_property
     def _places(self) -> list[Float[np.ndarray, "K 2"]]:
@@ -140,26 +149,34 @@ class Facts:
             return [None] * len(self)
         heading = np.arctan2(ahead[:, 1], ahead[:, 0])
         room = self.things[beside].room
-        return [
-            _common(spots, heading, self.centres[i, :2]) if thing.room == room and i not in (beside, facing) else None
-            for i, thing in enumerate(self.things)
-        ]
+        named = [i for i, thing in enumerate(self.things) if thing.room == room and i not in (beside, facing)]
+        ways = dict(zip(named, _common(spots, heading, self.centres[named, :2]), strict=True))
+        return [ways.get(i) for i in range(len(self))]
 
 
 def direction(position: tuple[float, float], heading: float, target: tuple[float, float]) -> Direction | None:
     """Where a point is for somebody; None when too near or too slanting to name."""
-    return _common(np.array([position]), np.array([heading]), np.array(target))
+    return _common(np.array([position]), np.array([heading]), np.array([target]))[0]
 
 
-def _common(spots: Float[np.ndarray, "K 2"], heading: Float[np.ndarray, " K"], target: np.ndarray) -> Direction | None:
-    way = target - spots
-    if np.hypot(*way.T).min() < _LEAST_AWAY:
-        return None
-    turn = np.angle(np.exp(1j * (np.arctan2(way[:, 1], way[:, 0]) - heading)))  # positive to the left
-    for name, middle in (("front", 0.0), ("left", math.pi / 2), ("right", -math.pi / 2), ("behind", math.pi)):
-        if (np.abs(np.angle(np.exp(1j * (turn - middle)))) <= _SECTOR).all():
-            return name  # type: ignore[return-value]
-    return None
+_MIDDLES: dict[Direction, float] = {"front": 0.0, "left": math.pi / 2, "right": -math.pi / 2, "behind": math.pi}
+
+
+def _common(
+    spots: Float[np.ndarray, "K 2"], heading: Float[np.ndarray, " K"], targets: Float[np.ndarray, "N 2"]
+) -> list[Direction | None]:
+    """Where each target is from all of the spots alike; None where that differs, or it is too near or too slanting."""
+    way = targets[:, None] - spots
+    turn = np.arctan2(way[..., 1], way[..., 0]) - heading  # positive to the left
+    aside = np.abs(_wrapped(turn[..., None] - np.array([*_MIDDLES.values()])))
+    fits = (aside <= _SECTOR).all(axis=1) & (np.hypot(*way.T).T.min(axis=1) >= _LEAST_AWAY)[:, None]
+    names = [*_MIDDLES]
+    return [names[row.argmax()] if row.any() else None for row in fits]
+
+
+def _wrapped(angle: np.ndarray) -> np.ndarray:
+    """The same angle from -pi to pi."""
+    return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 def article(phrase: str) -> str:

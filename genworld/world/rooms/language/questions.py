@@ -13,8 +13,8 @@ from typing import Literal, TypeVar
 
 from genworld.world.rooms.floor import Floor
 from genworld.world.rooms.furniture import COLOURS, KINDS, SIZES
-from genworld.world.rooms.language.facts import Facts, Situation, article, plural
-from genworld.world.rooms.language.referring import Phrase, refer
+from genworld.world.rooms.language.facts import Facts, Situation, article, name_of, plural
+from genworld.world.rooms.language.referring import refer
 
 QuestionType = Literal["existence", "count", "colour", "size", "relation", "comparison", "situated"]
 QUESTION_TYPES: tuple[QuestionType, ...] = (
@@ -213,7 +213,7 @@ def size_of(facts: Facts, chance: Random) -> Question | None:
 def coloured_phrase(facts: Facts, index: int) -> str | None:
     """Colour and kind, where that fits only this thing."""
     thing = facts.things[index]
-    return str(Phrase(thing.kind, thing.colour)) if facts.coloured[thing.colour, thing.kind] == 1 else None
+    return f"the {name_of(thing)}" if facts.coloured[thing.colour, thing.kind] == 1 else None
 
 
 def ask(floor: Floor | Facts, makers: dict[QuestionType, tuple[Maker, ...]], each: int, seed: int) -> list[Question]:
