@@ -70,6 +70,8 @@ class FieldLifterConfig:
                 f"voxel {self.voxel}, near {self.near}, far {self.far}, steps {self.steps}, rays {self.rays}, "
                 f"size {self.size}, sweeps {self.sweeps}"
             )
+        if not self.visible > 0:
+            raise ValueError(f"visible must be above 0, as of what no ray met, nothing is known, got {self.visible}")
         if (self.lower is None) != (self.upper is None):
             raise ValueError(f"a field needs both corners or none, got lower {self.lower} and upper {self.upper}")
 

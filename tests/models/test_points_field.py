@@ -123,5 +123,7 @@ def test_what_cannot_be_fitted_is_said():
         FieldLifter(dataclasses.replace(QUICK, max_voxels=100)).lift(scene, given)
     with pytest.raises(ValueError, match="no cell of the field is solid"):
         FieldLifter(dataclasses.replace(QUICK, visible=1.1)).lift(scene, given)
+    with pytest.raises(ValueError, match="visible must be above 0"):
+        FieldLifterConfig(visible=0.0)
     with pytest.raises(ValueError, match="both corners or none"):
         FieldLifterConfig(lower=(0.0, 0.0, 0.0))
