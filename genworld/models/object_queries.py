@@ -235,9 +235,10 @@ def attend_own(
         seen: points of each query.
         answer: the map from points to keys of all heads, then values.
     """
-    keys, values = rearrange(answer.weight, "(two h d) c -> two h d c", two=2, h=q.shape[2]).to(q.dtype)
-    asked = torch.einsum("bqhd,hdc->bqhc", q * q.shape[-1] ** -0.5, keys)
-    weights = (asked @ seen.to(q.dtype).transpose(-1, -2)).softmax(dim=-1).to(q.dtype)
-    found = torch.einsum("bqhc,hdc->bqhd", weights @ seen.to(q.dtype), values)
     assert answer.bias is not None
-    return found + rearrange(answer.bias, "(two h d) -> two h d", two=2, h=q.shape[2])[1].to(q.dtype)
+    seen = seen.to(q.dtype)
+    keys, values = rearrange(answer.weight.to(q.dtype), "(two h d) c -> two h d c", two=2, h=q.shape[2])
+    _, shift = rearrange(answer.bias.to(q.dtype), "(two h d) -> two h d", two=2, h=q.shape[2])
+    asked = torch.einsum("bqhd,hdc->bqhc", q * q.shape[-1] ** -0.5, keys)
+    weights = (asked @ seen.transpose(-1, -2)).softmax(dim=-1).to(q.dtype)
+    return torch.einsum("bqhc,hdc->bqhd", weights @ seen, values) + shift

@@ -16,6 +16,7 @@ from genworld.world.rooms.furniture import Thing
 
 Direction = Literal["left", "right", "front", "behind"]
 DIRECTIONS: tuple[Direction, ...] = ("left", "right", "front", "behind")
+_MIDDLES: dict[Direction, float] = {"front": 0.0, "left": math.pi / 2, "right": -math.pi / 2, "behind": math.pi}
 
 NEXT = 0.40
 """Metres between two things that are called next to one another."""
@@ -115,21 +116,17 @@ class Facts:
 
     def beside(self, index: int) -> Float[np.ndarray, "K 2"]:
         """Where somebody can stand who is beside a thing."""
-        if index not in self._beside:
-            self._beside[index] = self._around(index)
         return self._beside[index]
 
-    def _around(self, index: int) -> Float[np.ndarray, "K 2"]:
-        thing = self.things[index]
-        places = self._places[thing.room]
-        box = thing.box
+    @cached_property
+    def _beside(self) -> list[Float[np.ndarray, "K 2"]]:
+        return [self._around(thing) for thing in self.things]
+
+    def _around(self, thing: Thing) -> Float[np.ndarray, "K 2"]:
+        places, box = self._places[thing.room], thing.box
         apart = np.maximum(box.lower[:2] - places, places - box.upper[:2]).clip(0)
         distance = np.hypot(*apart.T)
         return places[(distance >= _BESIDE[0]) & (distance <= _BESIDE[1])]
-
-    @cached_property
-    def _beside(self) -> dict[int, Float[np.ndarray, "K 2"]]:
-        return {}
 
     @cached_property
     def _places(self) -> list[Float[np.ndarray, "K 2"]]:
@@ -159,24 +156,16 @@ def direction(position: tuple[float, float], heading: float, target: tuple[float
     return _common(np.array([position]), np.array([heading]), np.array([target]))[0]
 
 
-_MIDDLES: dict[Direction, float] = {"front": 0.0, "left": math.pi / 2, "right": -math.pi / 2, "behind": math.pi}
-
-
 def _common(
     spots: Float[np.ndarray, "K 2"], heading: Float[np.ndarray, " K"], targets: Float[np.ndarray, "N 2"]
 ) -> list[Direction | None]:
     """Where each target is from all of the spots alike; None where that differs, or it is too near or too slanting."""
     way = targets[:, None] - spots
     turn = np.arctan2(way[..., 1], way[..., 0]) - heading  # positive to the left
-    aside = np.abs(_wrapped(turn[..., None] - np.array([*_MIDDLES.values()])))
-    fits = (aside <= _SECTOR).all(axis=1) & (np.hypot(*way.T).T.min(axis=1) >= _LEAST_AWAY)[:, None]
+    within = np.cos(turn[..., None] - np.array([*_MIDDLES.values()])) >= math.cos(_SECTOR)
+    fits = within.all(axis=1) & (np.hypot(*way.T).T.min(axis=1) >= _LEAST_AWAY)[:, None]
     names = [*_MIDDLES]
     return [names[row.argmax()] if row.any() else None for row in fits]
-
-
-def _wrapped(angle: np.ndarray) -> np.ndarray:
-    """The same angle from -pi to pi."""
-    return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 def article(phrase: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Literal, TypeVar
 
 from genworld.world.rooms.floor import Floor
 from genworld.world.rooms.furniture import COLOURS, KINDS, SIZES
-from genworld.world.rooms.language.facts import Facts, Situation, article, name_of, plural
-from genworld.world.rooms.language.referring import refer
+from genworld.world.rooms.language.facts import Facts, Situation, article, plural
+from genworld.world.rooms.language.referring import Phrase, refer
 
 QuestionType = Literal["existence", "count", "colour", "size", "relation", "comparison", "situated"]
 QUESTION_TYPES: tuple[QuestionType, ...] = (
@@ -213,7 +214,12 @@ def size_of(facts: Facts, chance: Random) -> Question | None:
 def coloured_phrase(facts: Facts, index: int) -> str | None:
     """Colour and kind, where that fits only this thing."""
     thing = facts.things[index]
-    return f"the {name_of(thing)}" if facts.coloured[thing.colour, thing.kind] == 1 else None
+    return _phrase(thing.colour, thing.kind) if facts.coloured[thing.colour, thing.kind] == 1 else None
+
+
+@cache
+def _phrase(colour: str, kind: str) -> str:
+    return str(Phrase(kind, colour))
 
 
 def ask(floor: Floor | Facts, makers: dict[QuestionType, tuple[Maker, ...]], each: int, seed: int) -> list[Question]:
