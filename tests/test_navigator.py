@@ -366,9 +366,12 @@ def test_moments_of_few_points_are_passed_over(folder: Path) -> None:
 def test_a_run_walks_is_measured_and_filmed(folder: Path, tmp_path: Path) -> None:
     agents = scene_agents(folder / "run")
     assert [agent.name for agent in agents] == ["agent", "blind"]
-    exam = NavigationExam(floors=1, first=3, max_steps=12)
+    exam = NavigationExam(floors=2, first=3, max_steps=12)
     scores = evaluate_navigation(exam, agents)
-    assert scores.reports["agent"].num == 1
+    assert scores.reports["agent"].num == 2
+    assert evaluate_navigation(exam, agents, at_once=1).to_dict() == scores.to_dict()
+    with pytest.raises(ValueError, match="at_once of at least 1"):
+        evaluate_navigation(exam, agents, at_once=0)
     filmed = film_walk(floor_of(1), agents[0], tmp_path / "walk.mp4", 0, 0, FilmConfig(size=64), 6)
     assert "/instruction/0.0_0" in filmed.episode.id
     assert filmed.video.is_file()

@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument(
         "--dtw", choices=("exact", "fastdtw"), default="exact", help="of nDTW and SDTW; VLN-CE takes fastdtw (exact)"
     )
+    parser.add_argument("--at-once", type=int, default=8, help="floors walked together, which is faster with --run (8)")
     parser.add_argument("--out", type=Path, default=Path("out/nav/results.json"), help="(out/nav/results.json)")
     args = parser.parse_args()
 
@@ -53,7 +54,7 @@ def main() -> int:
     agents = [] if args.run is None else scene_agents(args.run, blind=not args.no_blind)
     kept = args.out.with_suffix(".walks")
     everyone = [*agents, *(baseline_agent(name) for name in args.policies)]
-    scores = evaluate_navigation(exam, everyone, kept, MeasureConfig(dtw=args.dtw))
+    scores = evaluate_navigation(exam, everyone, kept, MeasureConfig(dtw=args.dtw), args.at_once)
     if scores.is_main:
         written = write_scores(scores, args.out, provenance())
         print(scores)

@@ -12,12 +12,14 @@ import torch
 
 from genworld.data.walk_turns import WalksData
 from genworld.models.scene_points import ScenePoints
+from genworld.pipelines.crowd import Crowd
 from genworld.pipelines.navigator import Navigator, NavigatorConfig
 from genworld.pipelines.navigator_eyes import SceneEyes
 from genworld.pipelines.navigator_guide import ClauseGuide, GuideConfig, ModelAdviser
 from genworld.pipelines.runs import open_run
 from genworld.tasks.converse import Converse
 from genworld.train.checkpoint import MANIFEST, latest_checkpoint
+from genworld.types import Turn
 from genworld.world.navigation.baselines import Baseline, Policy, build_baseline
 from genworld.world.navigation.camera import CameraConfig
 from genworld.world.navigation.environment import NavigationConfig, NavigationEnv
@@ -34,6 +36,7 @@ class Agent:
         note: what it knows and does, for readers of tables.
         version: tells it from others of its name, such as from before more training.
         knows_goal: whether it reads where the goal is, which then must be known.
+        crowd: through which it asks; it walks as one of that.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Agent:
     note: str
     version: str = ""
     knows_goal: bool = False
+    crowd: Crowd[Turn, str] | None = None
 
 
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -78,6 +82,7 @@ class SceneWalker:
         blind: pictures are black (see `SceneEyes`).
         settings: when they ask, and how they walk.
         guide: how clauses are followed.
+        crowd: through which they ask, where several walk at once.
     """
 
     task: Converse
@@ -85,6 +90,7 @@ class SceneWalker:
     blind: bool = False
     settings: NavigatorConfig | None = None
     guide: GuideConfig | None = None
+    crowd: Crowd[Turn, str] | None = None
 
     @classmethod
     def from_pretrained(
@@ -106,7 +112,7 @@ class SceneWalker:
 
     def adviser(self) -> ModelAdviser:
         """The model as it is asked."""
-        return ModelAdviser(self.task)
+        return ModelAdviser(self.task, answer=None if self.crowd is None else self.crowd.ask)
 
     def eyes(self, camera: CameraConfig) -> SceneEyes:
         """For the camera of an environment."""
@@ -129,10 +135,12 @@ def scene_agents(run: str | Path, blind: bool = True, device: str | torch.device
         ValueError: see `SceneWalker.from_pretrained`.
     """
     walker = SceneWalker.from_pretrained(run, device)
+    crowd: Crowd[Turn, str] = Crowd(walker.task.answer)
+    walker = replace(walker, crowd=crowd)
     version = hashlib.blake2b((latest_checkpoint(Path(run)) / MANIFEST).read_bytes(), digest_size=8).hexdigest()
     told = f"{run}: asks its scene model where to go; its own depth, pose and pictures"
-    found = [Agent("agent", walker, True, told, version)]
+    found = [Agent("agent", walker, True, told, version, crowd=crowd)]
     if blind:
         note = "the same with black pictures: what depth, pose and exploring are worth"
-        found.append(Agent("blind", replace(walker, blind=True), True, note, version))
+        found.append(Agent("blind", replace(walker, blind=True), True, note, version, crowd=crowd))
     return found

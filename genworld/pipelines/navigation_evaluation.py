@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -161,11 +163,16 @@ class _Floor:
 
 
 def evaluate_navigation(
-    exam: NavigationExam, agents: Sequence[Agent], kept: Path | None = None, measures: MeasureConfig | None = None
+    exam: NavigationExam,
+    agents: Sequence[Agent],
+    kept: Path | None = None,
+    measures: MeasureConfig | None = None,
+    at_once: int = 8,
 ) -> NavigationScores:
     """Send all agents on the same walks, shared out over all processes.
 
     What an agent does depends on the exam and the episode alone, so that any number of processes gives the same scores.
+    So does any number of walks at once, but for rounding in a model that answers them together.
 
     Args:
         exam: what is asked.
@@ -173,18 +180,24 @@ def evaluate_navigation(
         kept: folder in which walks are kept, so that what was cut goes on, and more floors or agents cost only what is
             new; see `WalkLog`.
         measures: what the definitions of the measures leave open; no walk depends on it.
+        at_once: floors of a process that are walked at the same time: a model is asked for all of them together (see
+            `Crowd`), which makes walks of agents that have one about twice as fast.
 
     Raises:
-        ValueError: two agents have one name, none of the floors has an episode of the sort, or an episode was not
-            walked exactly once.
+        ValueError: two agents have one name, at_once is below 1, none of the floors has an episode of the sort, or an
+            episode was not walked exactly once.
     """
     names = [agent.name for agent in agents]
     if not agents or len(set(names)) < len(names):
         raise ValueError(f"expected agents of different names, got {', '.join(names) or 'none'}")
+    if at_once < 1:
+        raise ValueError(f"expected at_once of at least 1, got {at_once}")
     world = find_world()
     seeds = range(exam.first, exam.first + exam.floors)[world.rank :: world.size]
     log = WalkLog(kept, exam.told)
-    mine = [_walk_floor(exam, agents, seed, log) for seed in tqdm(seeds, "floors", disable=world.rank > 0)]
+    with ThreadPoolExecutor(at_once) as pool:
+        walked = pool.map(lambda seed: _walk_floor(exam, agents, seed, log), seeds)
+        mine = list(tqdm(walked, "floors", len(seeds), disable=world.rank > 0))
     notes = {agent.name: agent.note for agent in agents}
     gathered = [found for part in gather(mine) for found in part]
     if world.rank > 0:
@@ -236,7 +249,8 @@ def _walks(
     env = NavigationEnv(episodes, lambda _: place, replace(config, images=agent.images))
     for episode in episodes:
         policy = agent.make(env, seed_of(exam.seed, agent.name, episode.id))
-        done = run(env, policy, episode.id)
+        with nullcontext() if agent.crowd is None else agent.crowd.walking():
+            done = run(env, policy, episode.id)
         yield done.episode, Walk(done.positions, done.stopped, done.collisions)
 
 

@@ -60,10 +60,13 @@ class ModelAdviser:
     Args:
         task: with its weights.
         least: points that a box of a thing holds.
+        answer: how the task is asked; by default by itself.
     """
 
-    def __init__(self, task: Converse, least: int = 2) -> None:
-        self.task, self.least = task.eval(), least
+    def __init__(
+        self, task: Converse, least: int = 2, answer: Callable[[Sequence[Turn]], list[str]] | None = None
+    ) -> None:
+        self.task, self.least, self._answer = task.eval(), least, answer or task.answer
         self.reset()
 
     def reset(self) -> None:
@@ -88,7 +91,7 @@ class ModelAdviser:
                 Turn(i, scene.name, points, (), prompt, "", "walk", "asked", standing=standing[prompt])
                 for i, prompt in enumerate(new)
             ]
-            replies = [Reply(text, self._checked(scene, read_answer(scene, text))) for text in self.task.answer(turns)]
+            replies = [Reply(text, self._checked(scene, read_answer(scene, text))) for text in self._answer(turns)]
             self._known.update(zip(new, replies, strict=True))
         return [self._known[prompt] for prompt in prompts]
 
