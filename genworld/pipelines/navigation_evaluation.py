@@ -180,8 +180,8 @@ def evaluate_navigation(
         kept: folder in which walks are kept, so that what was cut goes on, and more floors or agents cost only what is
             new; see `WalkLog`.
         measures: what the definitions of the measures leave open; no walk depends on it.
-        at_once: floors of a process that are walked at the same time: a model is asked for all of them together (see
-            `Crowd`), which makes walks of agents that have one about twice as fast.
+        at_once: floors of a process that are walked at the same time: a model answers all of them together (see
+            `Crowd`), which takes a quarter less time than one after the other.
 
     Raises:
         ValueError: two agents have one name, at_once is below 1, none of the floors has an episode of the sort, or an
