@@ -3,6 +3,7 @@
     python tools/record_walks.py --out runs/walks/teacher.jsonl                       # the teacher leads
     python tools/record_walks.py --out runs/walks/held_out.jsonl --first 2000 --floors 40
     python tools/record_walks.py --out runs/walks/round1.jsonl --run runs/navigate    # DAgger: the agent leads
+    torchrun --nproc_per_node 2 -- tools/record_walks.py --out runs/walks/teacher.jsonl   # the same file, sooner
 
 A walk is a line of JSON: from where views were taken, and of some moments in which the agent asked where to go, what it
 had seen by then. The right answers follow from the floor. The teacher reads the floor, which the agent never does.
@@ -29,11 +30,10 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=Path("runs/rooms/floors"), help="of floors (runs/rooms/floors)")
     args = parser.parse_args()
 
-    from tqdm import tqdm
-
     from genworld.data.walks import write_walks
     from genworld.pipelines.navigation_agents import SceneWalker
     from genworld.pipelines.navigation_walks import LessonPlan, record_walks
+    from genworld.train.runtime import find_world, leave_world
 
     plan = LessonPlan(
         floors=args.floors,
@@ -46,8 +46,10 @@ def main() -> int:
         cache=args.cache,
     )
     pupil = None if args.run is None else SceneWalker.from_pretrained(args.run)
-    count = write_walks(args.out, tqdm(record_walks(plan, pupil), "walks", unit="walk"))
-    print(f"wrote {count} walks to {args.out}")
+    walks = record_walks(plan, pupil)
+    if find_world().rank == 0:
+        print(f"wrote {write_walks(args.out, walks)} walks to {args.out}")
+    leave_world()
     return 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+
+from tqdm import tqdm
 
 from genworld.data.walks import State, Task, WalkRecord
 from genworld.ops.random import seed_of
@@ -13,6 +15,8 @@ from genworld.pipelines.navigation_agents import SceneWalker
 from genworld.pipelines.navigator import Navigator
 from genworld.pipelines.navigator_guide import ClauseGuide
 from genworld.pipelines.navigator_teacher import Lessons, Teacher, tasks_of
+from genworld.pipelines.tally import gather
+from genworld.train.runtime import find_world
 from genworld.world.navigation.baselines import run
 from genworld.world.navigation.environment import NavigationConfig, NavigationEnv
 from genworld.world.navigation.episode import Episode
@@ -56,22 +60,33 @@ class LessonPlan:
             raise ValueError(f"expected a walk on each floor at least, and lead in [0, 1], got {self}")
 
 
-def record_walks(plan: LessonPlan, pupil: SceneWalker | None = None) -> Iterator[WalkRecord]:
+def record_walks(plan: LessonPlan, pupil: SceneWalker | None = None) -> list[WalkRecord]:
     """Walk, and keep what was seen and would have been right to say.
+
+    Floors are shared out over all processes; each of these is given all walks, in the order of the floors.
 
     Args:
         plan: which walks.
         pupil: who walks; None lets the teacher lead.
     """
+    world = find_world()
     draw = sample_floor if plan.cache is None else FloorStore(plan.cache)
-    for seed in range(plan.first, plan.first + plan.floors):
-        floor, config = draw(seed), NavigationConfig(pose=True, distances=False, max_steps=plan.max_steps)
-        place = place_of_floor(floor, config.agent, config.camera)
-        around = Surroundings(floor, place)
-        for episode, tasks, told in _episodes(around, plan):
-            settings = replace(config, task="instruction" if told else "object")
-            env = NavigationEnv([episode], lambda _, place=place: place, settings)  # type: ignore[misc]
-            yield _walk(plan, env, floor, tasks, told, pupil)
+    seeds = range(plan.first, plan.first + plan.floors)[world.rank :: world.size]
+    mine = [
+        walk for seed in tqdm(seeds, "floors", disable=world.rank > 0) for walk in _on_floor(plan, draw, seed, pupil)
+    ]
+    return sorted((walk for part in gather(mine) for walk in part), key=lambda walk: walk.seed)
+
+
+def _on_floor(
+    plan: LessonPlan, draw: Callable[[int], Floor], seed: int, pupil: SceneWalker | None
+) -> Iterator[WalkRecord]:
+    floor, config = draw(seed), NavigationConfig(pose=True, distances=False, max_steps=plan.max_steps)
+    place = place_of_floor(floor, config.agent, config.camera)
+    around = Surroundings(floor, place)
+    for episode, tasks, told in _episodes(around, plan):
+        env = NavigationEnv([episode], lambda _: place, replace(config, task="instruction" if told else "object"))
+        yield _walk(plan, env, floor, tasks, told, pupil)
 
 
 def _episodes(around: Surroundings, plan: LessonPlan) -> Iterator[tuple[Episode, tuple[Task, ...], bool]]:

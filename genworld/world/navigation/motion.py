@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
 from genworld.world.navigation.occupancy import OccupancyMap
+
+Angle = TypeVar("Angle", float, np.ndarray)
 
 _OFF = 1e-4  # metres that the agent keeps from what it ran into
 _PIECE = 0.025  # metres in which it slides
@@ -135,8 +137,8 @@ def turned(stance: Stance, angle: float) -> Stance:
     return stance._replace(heading=wrap(stance.heading + angle))
 
 
-def wrap(angle: float) -> float:
-    """The same direction in [-pi, pi)."""
+def wrap(angle: Angle) -> Angle:
+    """The same direction in [-pi, pi), or directions."""
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 

@@ -257,7 +257,7 @@ class Scout:
         """The turn that goes on looking around from here; STOP where no turn shows enough that is new."""
         gains = self.unseen()
         bearings = 2 * math.pi * np.arange(_RAYS) / _RAYS
-        away = (bearings - self.stance.heading + math.pi) % (2 * math.pi) - math.pi
+        away = wrap(bearings - self.stance.heading)
         beside = np.abs(away) > math.radians(self.camera.fov) / 2
         left, right = (float(gains[beside & side].sum()) for side in (away > 0, away <= 0))
         if left + right < self.config.worth:
