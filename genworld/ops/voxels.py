@@ -15,7 +15,7 @@ _BITS = 21  # of a key, per axis: 2 million cells, 50 km at 5 cm
 _HALF = 1 << (_BITS - 1)
 _UNIT = 2.0**-26
 """Sums are whole multiples of this, 1.5e-8: float64 holds them without rounding up to 1.3e8."""
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 128
 
 
 def voxel_cells(points: Float[Tensor, "*n 3"], size: float) -> Int[Tensor, "*n 3"]:
@@ -114,9 +114,12 @@ class VoxelSums:
             return
         rows = self._rows_of(keys)
         for column, value in enumerate(values):
-            self._check(column, value.mul_(1 / _UNIT).round_())
+            most = 0.0
             for few in _parts(len(rows)):
-                self._sums[column].index_add_(0, rows[few], value[few].double())
+                units = value[few].mul_(1 / _UNIT).round_()
+                most = max(most, self._checked(column, units))
+                self._sums[column].index_add_(0, rows[few], units.double())
+            self._largest[column] = most
 
     def ordered(self) -> Int[Tensor, " V"]:
         """The keys of all voxels, ascending."""
@@ -134,19 +137,21 @@ class VoxelSums:
             means[few] = sums[self._rows[few]].mul_(factors[few])
         return means
 
-    def _check(self, column: int, units: Float[Tensor, "G C"]) -> None:
-        """Raise when what is to be added could make a sum too large to be exact."""
+    def _checked(self, column: int, units: Float[Tensor, "G C"]) -> float:
+        """How large sums can be after these are added; raises when that is too large to be exact."""
         low, high = units.aminmax()
         added = max(-low.item(), high.item())
-        self._largest[column] += added
-        if not self._largest[column] < 2.0**53 and math.isfinite(added):  # the bound is loose: see how large they are
+        most = self._largest[column] + added
+        if not most < 2.0**53 and math.isfinite(added):  # the bound is loose: see how large they are
             low, high = self._sums[column][: self._count].aminmax()
-            self._largest[column] = max(-low.item(), high.item()) + added
-        if not self._largest[column] < 2.0**53:
+            self._largest[column] = max(-low.item(), high.item())
+            most = self._largest[column] + added
+        if not most < 2.0**53:
             raise ValueError(
                 f"what is averaged per voxel must be finite and add up to less than {2**53 * _UNIT:.2g}, got "
                 f"{added * _UNIT:.2g} in one view: look at the features, or normalise them"
             )
+        return most
 
     def _rows_of(self, keys: Int[Tensor, " G"]) -> Int[Tensor, " G"]:
         if len(self._sorted):

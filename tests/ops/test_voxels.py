@@ -104,6 +104,17 @@ def test_means_are_sums_over_weights():
     assert sums.means(0, torch.tensor([4.0, 1.0, 2.0])).tolist() == [[2.0, 2.0], [1.0, 2.0], [2.0, 2.5]]
 
 
+def test_many_voxels_at_once_are_added_part_by_part():
+    values, sums = numbers(300, 2, seed=1).double(), VoxelSums((2,), 300)
+    for _ in range(2):
+        sums.add(torch.arange(300), values.clone())
+    rounded = (values * 2.0**26).round() / 2.0**26
+    assert torch.equal(sums.totals(0), 2 * rounded)
+    values[290, 1] = torch.inf
+    with pytest.raises(ValueError, match="finite and add up to less"):
+        sums.add(torch.arange(300), values)
+
+
 def test_what_cannot_be_summed_exactly_is_refused():
     keys = torch.arange(2)
     for bad in (torch.nan, torch.inf, 1e9):

@@ -83,7 +83,9 @@ class Recording(Sequence[View]):
         self.poses = [camera(2 * math.pi * frame / FRAMES) for frame in range(frames)]
         rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         rays = torch.stack([(columns - width / 2) / focal, (rows - height / 2) / focal, torch.ones_like(rows)], dim=-1)
-        self.millimetres = [self._look(rays, pose) for pose in self.poses]
+        self.millimetres = torch.empty(frames, height, width, dtype=torch.int16)  # in one piece: nothing lies between
+        for frame, pose in enumerate(self.poses):
+            self.millimetres[frame] = self._look(rays, pose)
         self.pixels = torch.zeros(3, height, width)
 
     def __len__(self) -> int:
