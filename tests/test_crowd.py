@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from genworld.pipelines.crowd import Crowd
+
+pytestmark = pytest.mark.timeout(60)  # who waits for nobody waits for ever
 
 
 def test_who_walks_is_answered_together_and_nobody_waits_for_those_who_left() -> None:
@@ -42,12 +45,13 @@ def test_three_that_wait_are_one_batch() -> None:
         with crowd.walking():
             return crowd.ask([name])
 
-    with crowd.walking(), ThreadPoolExecutor(2) as pool:  # both begin while this one has its turn
-        waiting = [pool.submit(walk, name) for name in (1, 2)]
-        while crowd._walking < 3:
-            pass
-        assert crowd.ask([0]) == [0]
-    assert [one.result() for one in waiting] == [[1], [2]]
+    with ThreadPoolExecutor(2) as pool:
+        with crowd.walking():  # both begin while this one has its turn; it must leave before they are waited for
+            waiting = [pool.submit(walk, name) for name in (1, 2)]
+            while crowd._walking < 3:
+                time.sleep(0.001)
+            assert crowd.ask([0]) == [0]
+        assert [one.result() for one in waiting] == [[1], [2]]
     assert sizes == [3]
 
 

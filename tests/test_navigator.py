@@ -28,7 +28,6 @@ from genworld.data.walks import read_walks, write_walks
 from genworld.experiment import load_experiment, train
 from genworld.models.points import DirectLifter
 from genworld.models.scene_points import ScenePoints
-from genworld.pipelines import navigation_walks
 from genworld.pipelines.command import USER_ERROR, run_command
 from genworld.pipelines.navigate import FilmConfig, film_walk
 from genworld.pipelines.navigation_agents import scene_agents
@@ -362,21 +361,6 @@ def test_moments_of_few_points_are_passed_over(folder: Path) -> None:
     assert full.read(first, 3).prompt == every.read(first, 3).prompt
     with pytest.raises(ValueError, match=f"has {most + 1} points"):
         WalkTurns(replace(data(folder), points=most + 1), points).read(0, 0)
-
-
-def test_walks_that_processes_share_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = LessonPlan(floors=3, first=1, instructions=0, states=2, max_steps=8)
-    alone = record_walks(plan)
-    assert [walk.seed for walk in alone] == [1, 2, 3]
-    parts: list[list] = []
-    for rank in (1, 0):
-        world = replace(navigation_walks.find_world(), rank=rank, size=2)
-        monkeypatch.setattr(navigation_walks, "find_world", lambda world=world: world)
-        monkeypatch.setattr(navigation_walks, "gather", lambda mine: parts.append(mine) or parts)
-        shared = record_walks(plan)
-        monkeypatch.undo()
-    assert [len(part) for part in parts] == [1, 2]
-    assert shared == alone
 
 
 def test_a_run_walks_is_measured_and_filmed(folder: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Crowd(Generic[T, R]):
 
     @contextmanager
     def walking(self) -> Iterator[None]:
-        """While this holds, the others wait for what this one asks."""
+        """While this holds, the others wait for what this one asks; so it must not wait for them in any other way."""
         with self._counting:  # before its first turn: they must not go ahead without it
             self._walking += 1
         with self._turn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -36,7 +37,7 @@ class Agent:
         note: what it knows and does, for readers of tables.
         version: tells it from others of its name, such as from before more training.
         knows_goal: whether it reads where the goal is, which then must be known.
-        crowd: through which it asks; it walks as one of that.
+        walking: holds while it walks an episode; lets agents that share a model wait for each other (see `Crowd`).
     """
 
     name: str
@@ -45,7 +46,7 @@ class Agent:
     note: str
     version: str = ""
     knows_goal: bool = False
-    crowd: Crowd[Turn, str] | None = None
+    walking: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -82,7 +83,7 @@ class SceneWalker:
         blind: pictures are black (see `SceneEyes`).
         settings: when they ask, and how they walk.
         guide: how clauses are followed.
-        crowd: through which they ask, where several walk at once.
+        answer: how the model is asked; by default by each for itself.
     """
 
     task: Converse
@@ -90,7 +91,7 @@ class SceneWalker:
     blind: bool = False
     settings: NavigatorConfig | None = None
     guide: GuideConfig | None = None
-    crowd: Crowd[Turn, str] | None = None
+    answer: Callable[[Sequence[Turn]], list[str]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -112,7 +113,7 @@ class SceneWalker:
 
     def adviser(self) -> ModelAdviser:
         """The model as it is asked."""
-        return ModelAdviser(self.task, answer=None if self.crowd is None else self.crowd.ask)
+        return ModelAdviser(self.task, answer=self.answer)
 
     def eyes(self, camera: CameraConfig) -> SceneEyes:
         """For the camera of an environment."""
@@ -136,11 +137,11 @@ def scene_agents(run: str | Path, blind: bool = True, device: str | torch.device
     """
     walker = SceneWalker.from_pretrained(run, device)
     crowd: Crowd[Turn, str] = Crowd(walker.task.answer)
-    walker = replace(walker, crowd=crowd)
+    walker = replace(walker, answer=crowd.ask)
     version = hashlib.blake2b((latest_checkpoint(Path(run)) / MANIFEST).read_bytes(), digest_size=8).hexdigest()
     told = f"{run}: asks its scene model where to go; its own depth, pose and pictures"
-    found = [Agent("agent", walker, True, told, version, crowd=crowd)]
+    found = [Agent("agent", walker, True, told, version, walking=crowd.walking)]
     if blind:
         note = "the same with black pictures: what depth, pose and exploring are worth"
-        found.append(Agent("blind", replace(walker, blind=True), True, note, version, crowd=crowd))
+        found.append(Agent("blind", replace(walker, blind=True), True, note, version, walking=crowd.walking))
     return found

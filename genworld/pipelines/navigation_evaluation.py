@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -249,7 +248,7 @@ def _walks(
     env = NavigationEnv(episodes, lambda _: place, replace(config, images=agent.images))
     for episode in episodes:
         policy = agent.make(env, seed_of(exam.seed, agent.name, episode.id))
-        with nullcontext() if agent.crowd is None else agent.crowd.walking():
+        with agent.walking():
             done = run(env, policy, episode.id)
         yield done.episode, Walk(done.positions, done.stopped, done.collisions)
 
