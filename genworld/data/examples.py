@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -20,6 +21,7 @@ from genworld.types import Example, ExampleT, Pack
 logger = logging.getLogger(__name__)
 
 SourceT_co = TypeVar("SourceT_co", bound=Example, covariant=True)
+ReadT = TypeVar("ReadT")
 
 
 class ExampleSource(Protocol[SourceT_co]):
@@ -147,6 +149,14 @@ class ExampleLoader(Generic[ExampleT]):
 
     def steps(self, start: int = 0) -> Iterator[list[Pack[ExampleT]]]:
         """This rank's packs of each optimiser step from `start` on; a run is resumed at the number of steps it did."""
+        each = self._read(start)
+        if torch.get_num_threads() == 1:  # several would wait for the one whose core reading takes
+            each = _ahead(each)
+        pin = torch.cuda.is_available()
+        for packs in each:
+            yield [pack.map(Tensor.pin_memory) for pack in packs] if pin else packs
+
+    def _read(self, start: int) -> Iterator[list[Pack[ExampleT]]]:
         workers = self.settings.num_workers
         loader = DataLoader(
             _Reader(self.source, self.order),
@@ -156,11 +166,10 @@ class ExampleLoader(Generic[ExampleT]):
             prefetch_factor=self.settings.prefetch if workers else None,
             worker_init_fn=_share_by_name if workers else None,
         )
-        reads, pin = iter(loader), torch.cuda.is_available()
+        reads = iter(loader)
         try:
             while True:
-                packs = [next(reads) for _ in range(self.packs_per_rank)]
-                yield [pack.map(Tensor.pin_memory) for pack in packs] if pin else packs
+                yield [next(reads) for _ in range(self.packs_per_rank)]
         finally:
             del reads  # ends the workers now, and not when a traceback is forgotten
 
@@ -171,6 +180,15 @@ class ExampleLoader(Generic[ExampleT]):
         count = self.packs_per_rank
         cuts = [first + (last - first) * i // count for i in range(count + 1)]
         return [range(begin, end) for begin, end in pairwise(cuts)]
+
+
+def _ahead(each: Iterator[ReadT]) -> Iterator[ReadT]:
+    """The same, each made by a thread while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, each)
+        while True:
+            now, coming = coming.result(), thread.submit(next, each)
+            yield now
 
 
 def _share_by_name(_worker: int) -> None:

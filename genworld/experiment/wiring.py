@@ -120,6 +120,8 @@ def _feed_turns(experiment: Experiment, task: Converse, world: World) -> _Feed:
     source, data = _turns(experiment, "train"), experiment.data
     assert isinstance(data, TurnsData)
     source.prepare(world.rank, world.size)
+    if task.config.points.cache is not None:
+        task.model.remember_in(task.config.points.cache / "settled")
     loader = ExampleLoader.for_rank(source, data, experiment.seed, world.rank, world.size)
     held_out: list[Pack[Turn]] = []
     if data.validation and _looks_at_held_out(experiment):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from genworld.models.llm_base import (
 )
 from genworld.models.llm_counts import NUMBERS
 from genworld.nn.embed import sinusoids
+from genworld.ops.recent import recent
 from genworld.ops.scene_codec import FLAT_CELLS
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ _NUM_BYTES = 256
 
 _LONGER, _MORE = 1.4, 4
 """Rows go through the network together if they are at most this many times, and tokens, longer than the shortest."""
+
+_RECENT = 4096
+"""Texts whose ids are kept."""
 
 _ALIKE, _BACK = 0.6, 1.0
 """How much of queries and keys begins alike, and of values as what they were."""
@@ -125,6 +129,7 @@ class OwnLLM(LanguageModel):
         )
         self.network = LlamaForCausalLM(settings)
         self._tokenizer: Tokenizer | None = None
+        self._encoded: OrderedDict[tuple[str, bool], list[int]] = OrderedDict()
         self._anchors = (
             Anchors(self.network.model.layers, config.width, counting=config.counting, copying=config.copying)
             if config.anchored
@@ -267,6 +272,7 @@ class OwnLLM(LanguageModel):
         if not texts:
             raise ValueError("a vocabulary needs texts to learn from, but all texts are empty")
         self._tokenizer = _train_tokenizer(texts, self.vocabulary - len(_MARKS))
+        self._encoded.clear()
         if self._anchors is not None and self._anchors.counts is not None:
             self._anchors.counts.begin(self.table[[self.encode(str(number))[-1] for number in range(NUMBERS)]])
 
@@ -289,6 +295,11 @@ class OwnLLM(LanguageModel):
                 f"vocabulary of {self.vocabulary}: use the config it was trained with"
             )
         self._tokenizer = tokenizer
+        self._encoded.clear()
+
+    def encode(self, text: str, *, marks: bool = False) -> list[int]:
+        """See `LanguageModel`; losses ask for the same prompts several times."""
+        return [*recent(self._encoded, _RECENT, (text, marks), lambda: super(OwnLLM, self).encode(text, marks=marks))]
 
     def _encode_words(self, text: str, marks: bool) -> list[int]:
         if marks and text in _MARKS:

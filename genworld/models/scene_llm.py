@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -203,6 +204,11 @@ class SceneLLM(nn.Module):
         self.connector.settling.requires_grad_(requires_grad=False)
         self.llm.table.requires_grad_(False)
         self._memory = SceneMemory(self.connector)
+
+    def remember_in(self, folder: Path) -> None:
+        """Keep in this folder what scenes become, for other processes and later runs, if the connector is kept."""
+        if self._memory is not None:
+            self._memory.folder = folder
 
     def _prompt_ids(self, turn: Turn) -> list[int]:
         if not turn.prompt.strip():

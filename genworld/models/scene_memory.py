@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -21,6 +24,8 @@ _MOST = 1 << 16
 """Scenes that are kept; the one that was not asked for longest goes first."""
 _ROWS = ("things", "keep", "places", "corners")
 """What is kept of objects that has a row for each thing or point."""
+_POINTS = ("features", "points", "voxels", "colours")
+"""What tells scenes apart."""
 
 
 class SceneMemory:
@@ -32,12 +37,17 @@ class SceneMemory:
 
     Args:
         connector: whose settling parts will stay as they are.
+
+    Attributes:
+        folder: where scenes are kept for other processes and later runs, in a folder for each connector; None keeps
+            them here alone.
     """
 
     def __init__(self, connector: Connector) -> None:
+        self.folder: Path | None = None
         self._connector = connector
-        self._kept: OrderedDict[bytes, SceneTokens] = OrderedDict()
-        self._version = self._now()
+        self._kept: OrderedDict[str, SceneTokens] = OrderedDict()
+        self._version, self._name = -1, ""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -46,12 +56,29 @@ class SceneMemory:
         """The tokens of scenes, padded to the longest."""
         if self._version != self._now():
             self._kept.clear()
-            self._version = self._now()
-        return _together([recent(self._kept, _MOST, _digest(x), lambda x=x: self._see(x)) for x in scenes])  # type: ignore[misc]
+            self._version, self._name = self._now(), _name_of(self._connector)
+        return _together([self._tokens_of(scene) for scene in scenes])
+
+    def _tokens_of(self, scene: PointSet) -> SceneTokens:
+        key = _digest(getattr(scene, name) for name in _POINTS)
+        return recent(self._kept, _MOST, key, lambda: self._find(key, scene))
 
     def _now(self) -> int:
         # PyTorch's own count of changes in place: no public name tells as much without a look at every weight.
         return sum(weight._version for weight in self._connector.settling.parameters())  # noqa: SLF001
+
+    def _find(self, key: str, scene: PointSet) -> SceneTokens:
+        """A scene from its file if there is one."""
+        if self.folder is None:
+            return self._see(scene)
+        path = self.folder / self._name / f"{key}.safetensors"
+        if path.is_file():
+            return _unpacked({name: x.to(scene.points.device) for name, x in load_file(path).items()})
+        seen, draft = self._see(scene), path.with_suffix(f".{os.getpid()}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: x.cpu().clone() for name, x in _packed(seen).items()}, draft)
+        draft.replace(path)
+        return seen
 
     @torch.no_grad()
     def _see(self, scene: PointSet) -> SceneTokens:
@@ -89,8 +116,31 @@ def _squares(tables: list[Tensor]) -> Tensor:
     return torch.stack([F.pad(table, (0, most - len(table), 0, most - len(table))) for table in tables])
 
 
-def _digest(scene: PointSet) -> bytes:
+def _packed(scene: SceneTokens) -> dict[str, Tensor]:
+    tensors = {"x": scene.x, "keep": scene.keep}
+    if scene.objects is not None:
+        tensors |= {f"objects.{name}": getattr(scene.objects, name) for name in (*_ROWS, "rooms")}
+        tensors |= {f"last.{name}": x for name, x in scene.objects.last._asdict().items()}
+    return tensors
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> SceneTokens:
+    objects = None
+    if "objects.keep" in tensors:
+        last = SceneObjects(*(tensors[f"last.{name}"] for name in SceneObjects._fields))
+        objects = ObjectSteps(steps=(), last=last, **{name: tensors[f"objects.{name}"] for name in (*_ROWS, "rooms")})
+    return SceneTokens(tensors["x"], tensors["keep"], objects)
+
+
+def _name_of(connector: Connector) -> str:
+    """Tells connectors apart by how they settle tokens."""
+    sums = hashlib.blake2b(repr(connector.config).encode(), digest_size=8)
+    sums.update(_digest(connector.settling.state_dict().values()).encode())
+    return sums.hexdigest()
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
     sums = hashlib.blake2b(digest_size=16)
-    for name in ("features", "points", "voxels", "colours"):
-        sums.update(getattr(scene, name).detach().cpu().contiguous().numpy().tobytes())
-    return sums.digest()
+    for tensor in tensors:
+        sums.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sums.hexdigest()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import random
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +37,11 @@ Device = Literal["auto", "cpu"]
 
 # One rank writes checkpoints and previews while the others wait.
 _TIMEOUT = timedelta(minutes=30)
+
+_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's options, from its malloc.h."""
+_FETCHED_FROM, _KEPT_MOST = 1 << 26, 1 << 30
+"""Bytes from which a tensor is fetched from the system whatever is free, and bytes that are kept free at most."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,17 @@ def set_threads(threads: int | None, local_processes: int) -> int:
     chosen = threads or max(1, cores // local_processes)
     torch.set_num_threads(chosen)
     return chosen
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it freed, for its next tensors, where the C library can be told so (glibc).
+
+    Else every larger tensor of a step on a CPU is fetched from the system anew, page by page.
+    """
+    change = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if change is not None:
+        change(_MALLOC_MMAP_THRESHOLD, _FETCHED_FROM)
+        change(_MALLOC_TRIM_THRESHOLD, _KEPT_MOST)
 
 
 def set_deterministic(deterministic: bool) -> None:

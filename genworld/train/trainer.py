@@ -147,6 +147,7 @@ class Trainer:
     def _build(self, start: Path | None) -> None:
         """Everything that has to be made in this order: assets, wrapping, averages, then the weights of `start`."""
         config, accelerator = self.config, self.accelerator
+        runtime.keep_freed_memory()
         threads = runtime.set_threads(config.threads, runtime.count_local_processes(accelerator))
         runtime.set_deterministic(config.deterministic)
         if start:

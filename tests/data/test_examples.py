@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -123,3 +125,36 @@ def test_settings_that_cannot_be_honoured() -> None:
         ExamplesSettings(batch=0)
     with pytest.raises(ValueError, match="num_workers"):
         ExamplesSettings(num_workers=-1)
+
+
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Noted(Numbers):
+    """Remembers where it was read, and cannot read position 8."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def read(self, index: int, position: int) -> Numbered:
+        self.threads.append(threading.current_thread())
+        if position == 8:
+            raise ValueError("number 8 is damaged")
+        return super().read(index, position)
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_read_ahead_it_is_the_same_walk_and_fails_where_it_would() -> None:
+    source, settings = Noted(), ExamplesSettings(batch=4)
+    steps = ExampleLoader(source, settings, 3).steps()
+    read = [[(x.position, x.index) for pack in next(steps) for x in pack] for _ in range(2)]
+    assert read == walk(settings, 2)
+    with pytest.raises(ValueError, match="8 is damaged"):
+        next(steps)
+    assert threading.main_thread() not in source.threads
+    assert not source.threads[0].is_alive()

@@ -287,6 +287,24 @@ def test_memory_notices_other_weights() -> None:
     assert not torch.allclose(task.model.see(furnished_turns(2)).tokens.x, first)
 
 
+def test_scenes_are_kept_in_files_for_each_connector(tmp_path) -> None:
+    """Another process, or a later run, finds there what was seen; other weights find nothing."""
+    turns, seen = furnished_turns(2), []
+    for _ in range(2):
+        task = make_task(stage="speak").eval()
+        task.model.remember_in(tmp_path)
+        seen.append(task.model.see(turns).settled)
+    (folder,) = tmp_path.iterdir()
+    assert [path.suffix for path in folder.iterdir()] == [".safetensors"] * 2
+    (first, first_objects), (second, second_objects) = ((x.x, x.objects) for x in seen)
+    assert torch.equal(first, second)
+    assert torch.equal(first_objects.last.words, second_objects.last.words)
+    assert torch.equal(first_objects.rooms, second_objects.rooms)
+    task.model.connector.load_state_dict({n: x + 0.1 for n, x in task.model.connector.state_dict().items()})
+    assert not torch.allclose(task.model.see(turns).settled.x, first)
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 4
+
+
 def test_places_need_objects() -> None:
     config = SceneLLMConfig(connector=ConnectorConfig(parts=(PlacesConfig(), LinearConfig())), llm=OWN)
     task = Converse(ConverseConfig(model=config), SceneLLM(config, FEATURES))
