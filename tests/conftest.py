@@ -1,5 +1,14 @@
 """One thread per test process: the default run uses as many processes as there are cores."""
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _trainers_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer takes all cores that its own processes leave, and two test processes would wait for each other's."""
+    from genworld.train import runtime
+
+    monkeypatch.setattr(runtime, "set_threads", lambda threads, _: torch.set_num_threads(threads or 1) or threads or 1)

@@ -278,14 +278,16 @@ class FeatureMap:
         colours = (view.pixels[:, samples.pixels[:, 0], samples.pixels[:, 1]].T.double() + 1) / 2
         moments = torch.cat([weights, weights * offsets, weights * colours], dim=1)
         moments = segment_sum(moments[pairs.order], pairs.lengths)
-        # A sum of rows of the table per voxel, in the order of the rows: its bits depend on this view alone.
-        features = F.embedding_bag(
-            pairs.row,
-            table.rows.float(),
-            pairs.per_voxel.cumsum(0) - pairs.per_voxel,
-            mode="sum",
-            per_sample_weights=moments[:, 0].float(),
-        )
+        first, rows, amounts = pairs.per_voxel.cumsum(0) - pairs.per_voxel, table.rows.float(), moments[:, 0].float()
+
+        def features(few: slice) -> Tensor:
+            """A sum of rows of the table per voxel, in the order of the rows: its bits depend on this view alone."""
+            begin = first[few]
+            mine = slice(int(begin[0]), int(begin[-1] + pairs.per_voxel[few][-1]))
+            return F.embedding_bag(
+                pairs.row[mine], rows, begin - begin[0], mode="sum", per_sample_weights=amounts[mine]
+            )
+
         self._sums_for(table).add(cell_keys(pairs.voxels + corner), segment_sum(moments, pairs.per_voxel), features)
 
     def _shown(self, view: View, samples: Samples, table: FeatureTable) -> tuple[Samples, Int[Tensor, " n"]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -100,12 +100,15 @@ class VoxelSums:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, keys: Int[Tensor, " G"], *values: Float[Tensor, "G C_i"]) -> None:
+    def add(
+        self, keys: Int[Tensor, " G"], *values: Float[Tensor, "G C_i"] | Callable[[slice], Float[Tensor, "g C_i"]]
+    ) -> None:
         """Add one row to each of these voxels, for every width.
 
         Args:
             keys: ascending, each once.
-            values: one tensor per width; used up: what it holds afterwards means nothing.
+            values: one tensor per width, or what makes some of its rows, so that wide ones need not leave the cache;
+                used up: what it holds afterwards means nothing.
 
         Raises:
             ValueError: more voxels than the limit, or values that are not finite or too large to be summed exactly.
@@ -116,7 +119,7 @@ class VoxelSums:
         for column, value in enumerate(values):
             most = 0.0
             for few in _parts(len(rows)):
-                units = value[few].mul_(1 / _UNIT).round_()
+                units = (value(few) if callable(value) else value[few]).mul_(1 / _UNIT).round_()
                 most = max(most, self._checked(column, units))
                 self._sums[column].index_add_(0, rows[few], units.double())
             self._largest[column] = most

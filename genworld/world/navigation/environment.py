@@ -183,10 +183,11 @@ class NavigationEnv(gymnasium.Env[dict[str, Any], Any]):
             raise ValueError("the episode is over: call reset() for the next one")
         if not self.action_space.contains(action):
             raise ValueError(f"expected an action of {self.action_space}, got {action!r}")
-        before, first = self._distance, self.steps
+        before, first, (x, y, *_) = self._distance, self.steps, self.stance
         stopped, done, collided = self._act(action)
         self.path += done
-        self._distance = self._left()
+        if (self.stance.x, self.stance.y) != (x, y):
+            self._distance = self._left()
         success = stopped and self._arrived()
         truncated = not stopped and self.steps >= self.config.max_steps
         self._over = stopped or truncated

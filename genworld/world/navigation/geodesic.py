@@ -25,7 +25,7 @@ Place = tuple[float, float]
 _TOUCH = 1e-7  # cells: what goes so little into a blocked cell only touches it
 _PAIRS = 1 << 20  # pairs of corners that are looked at together
 _STUB = 3.0  # cells: lines are tried this far from both ends before they are tried whole
-_FIRST = 24  # corners that a place is tried to see, the most promising first
+_FIRST = 24  # corners that a place is tried to see, the most promising first, where none is known from beside it
 
 
 class Geodesics:
@@ -118,6 +118,7 @@ class Field:
             better = length < nearest[chosen]
             nearest[chosen[better]], via[chosen[better]] = length[better], number
         self._left, self._next = np.zeros(count), np.full(count, -1)
+        self._last = 0  # the first on the way from where it was asked last: from beside that, it often is again
         if len(corners):
             self._spread(geodesics.graph, nearest, via, len(goals))
 
@@ -174,14 +175,15 @@ class Field:
         useful[goals:] &= _taut(offset[goals:], self._ways)
         nodes = np.nonzero(useful)[0]
         nodes = nodes[np.argsort(bound[nodes], kind="stable")]
-        start, some = 0, _FIRST
+        again = np.nonzero(nodes == self._last)[0]
+        start, some = 0, int(again[0]) + 1 if len(again) else _FIRST
         while start < len(nodes):
             tried = nodes[start : start + some]
-            seen = _clear(self.map, np.tile(here, (len(tried), 1)), self._places[tried])
+            seen = _clear(self.map, np.broadcast_to(here, (len(tried), 2)), self._places[tried])
             if seen.any():
-                node = int(tried[np.argmax(seen)])
-                return node, float(bound[node])
-            start, some = start + some, 4 * some
+                self._last = int(tried[np.argmax(seen)])
+                return self._last, float(bound[self._last])
+            start, some = start + some, max(_FIRST, 4 * some)
         return None
 
 

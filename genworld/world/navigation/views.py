@@ -137,21 +137,18 @@ class FloorViews:
     ) -> None:
         """Everything that does not reach from floor to ceiling, into `depth` and `part`."""
         rectangles = self._rectangles(solids, table, rays[0][2], depth)
+        found = self._round(solids, rows, table, rays, [x for x in rectangles if not solids.plain[x[0]]], depth)
         for number, (x0, x1, y0, y1) in rectangles:
-            window = (slice(y0, y1), slice(x0, x1))
-            there = depth[window]
-            near = np.maximum(table.near[number, x0:x1], table.top[number, y0:y1, None])
-            far = np.minimum(table.far[number, x0:x1], table.bottom[number, y0:y1, None])
-            hit = near <= far
-            hit &= near < there
-            if solids.plain[number]:
+            there, near = depth[y0:y1, x0:x1], found.get(number)
+            if near is None:
+                near, far = _inside(table, number, (x0, x1, y0, y1))
+                hit = near <= far
+                hit &= near < there
                 hit &= near > 0
             else:
-                hit &= far > 0
-                near = self._round(int(rows[number]), rays, window, hit)
-                hit &= near < there
+                hit = near < there
             np.copyto(there, near, where=hit)
-            np.copyto(part[window], number, where=hit)
+            np.copyto(part[y0:y1, x0:x1], number, where=hit)
 
     def _rectangles(
         self, solids: _Solids, table: _Table, height: float, depth: np.ndarray
@@ -175,15 +172,34 @@ class FloorViews:
         return [(int(k), tuple(b)) for k, b in zip(kept, bounds.tolist(), strict=True) if b[2] < b[3]]
 
     def _round(
-        self, row: int, rays: tuple[np.ndarray, np.ndarray], window: tuple[slice, slice], hit: np.ndarray
-    ) -> np.ndarray:
-        """Depths of what is neither a box nor an upright cylinder, where a ray may meet it."""
-        y, x = np.nonzero(hit)
-        t = np.full(hit.shape, np.inf, dtype=np.float32)
-        origin, direction = self._local(rays, y + window[0].start, x + window[1].start, np.full(len(y), row))
-        dims = Vec(*self.stage.dims[row][:, None].expand(3, len(y)))
-        t[y, x] = intersect(int(self.stage.kind[row]), origin, direction, dims).numpy()
-        return t
+        self,
+        solids: _Solids,
+        rows: np.ndarray,
+        table: _Table,
+        rays: tuple[np.ndarray, np.ndarray],
+        rectangles: list[tuple[int, tuple[int, int, int, int]]],
+        depth: np.ndarray,
+    ) -> dict[int, np.ndarray]:
+        """Depths of what is neither a box nor an upright cylinder: within their rectangles, infinite where missed."""
+        found, pixels = dict[int, np.ndarray](), list[np.ndarray]()
+        for number, (x0, x1, y0, y1) in rectangles:
+            near, far = _inside(table, number, (x0, x1, y0, y1))
+            y, x = np.nonzero((near <= far) & (near < depth[y0:y1, x0:x1]) & (far > 0))
+            pixels.append(np.stack([y + y0, x + x0, np.full(len(y), rows[number])]))
+            found[number] = np.full(near.shape, np.inf, dtype=np.float32)
+        if not found:
+            return found
+        y, x, row = np.concatenate(pixels, axis=1)
+        met = np.empty(len(row), dtype=np.float32)
+        kinds = self.stage.kind.numpy()[row]
+        for kind in np.unique(kinds):
+            some = np.flatnonzero(kinds == kind)
+            dims = Vec(*self.stage.dims[torch.from_numpy(row[some])].T)
+            met[some] = intersect(int(kind), *self._local(rays, y[some], x[some], row[some]), dims).numpy()
+        last = np.cumsum([mine.shape[1] for mine in pixels])[:-1]
+        for (number, (x0, _, y0, _)), mine, near in zip(rectangles, pixels, np.split(met, last), strict=True):
+            found[number][mine[0] - y0, mine[1] - x0] = near
+        return found
 
     def _local(
         self, rays: tuple[np.ndarray, np.ndarray], y: np.ndarray, x: np.ndarray, row: np.ndarray
@@ -206,18 +222,20 @@ class FloorViews:
     ) -> np.ndarray:
         """Normals of all pixels; turns `part` from rows of the table into rows of the stage."""
         count, (height, width) = len(rows), part.shape
-        column = part.clip(max=count - 1) * width + np.arange(width)
-        across = part.clip(max=count - 1) * height + np.arange(height)[:, None]
+        first = np.minimum(part, count - 1)
+        column, across = first * width, first * height
+        column += np.arange(width)
+        across += np.arange(height)[:, None]
         flat = part >= count
-        flat |= table.top.reshape(-1)[across] > table.near.reshape(-1)[column]
-        out = np.zeros((3, height, width), dtype=np.float32)
+        flat |= table.top.take(across) > table.near.take(column)
+        out = np.empty((3, height, width), dtype=np.float32)
         side = ~flat
         for axis in (0, 1):
-            np.multiply(table.normal[axis].reshape(-1)[column], side, out=out[axis])
-        out[2] = flat * np.sign(self._v)[:, None]
-        np.copyto(part, np.append(rows, [len(self.stage), len(self.stage) + 1])[part])
+            np.multiply(table.normal[axis].take(column), side, out=out[axis])
+        np.multiply(flat, np.sign(self._v).astype(np.float32)[:, None], out=out[2])
+        np.copyto(part, np.append(rows, [len(self.stage), len(self.stage) + 1]).take(part))
         plain = np.append(self._solids.plain, [True, True])
-        y, x = np.nonzero(~plain[part])
+        y, x = divmod(np.flatnonzero(~plain.take(part)), width)
         kinds = self.stage.kind.numpy()[part[y, x]]
         for kind in np.unique(kinds):
             some = kinds == kind
@@ -244,6 +262,13 @@ class FloorViews:
             _flat(surfaces.normal),
         )
         return _to_bytes(colour.clamp_(0, 1).sqrt_().view(3, *self.camera.size).numpy())
+
+
+def _inside(table: _Table, number: int, rectangle: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Depths at which the rays of a rectangle of pixels enter and leave a solid's bounds; it is missed if reversed."""
+    x0, x1, y0, y1 = rectangle
+    near = np.maximum(table.near[number, x0:x1], table.top[number, y0:y1, None])
+    return near, np.minimum(table.far[number, x0:x1], table.bottom[number, y0:y1, None])
 
 
 def _flat(x: Float[np.ndarray, "3 H W"]) -> Vec:
