@@ -62,22 +62,22 @@ def _rows(mask: Tensor) -> Tensor:
 def _cells(grid: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = grid.shape
     return (
-        ((x + MARGIN) * (1 / CELL)).clamp(0, rows - 1.001),
-        ((y + MARGIN) * (1 / CELL)).clamp(0, columns - 1.001),
+        (x + MARGIN).mul_(1 / CELL).clamp_(0, rows - 1.001),
+        (y + MARGIN).mul_(1 / CELL).clamp_(0, columns - 1.001),
     )
 
 
 def _lookup(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
     row, column = _cells(grid, x, y)
-    return grid.reshape(-1).index_select(0, row.long() * grid.shape[1] + column.long())
+    return grid.reshape(-1).index_select(0, row.int().mul_(grid.shape[1]).add_(column.int()))
 
 
 def _smooth(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear lookup; a cell's value is that of its middle."""
     row, column = _cells(grid, x - CELL / 2, y - CELL / 2)
-    i, j = row.long().clamp_max(grid.shape[0] - 2), column.long().clamp_max(grid.shape[1] - 2)
-    flat, first = grid.reshape(-1), i * grid.shape[1] + j
-    a, b = row - i, column - j
+    i, j = row.floor().clamp_max_(grid.shape[0] - 2), column.floor().clamp_max_(grid.shape[1] - 2)
+    a, b = row.sub_(i), column.sub_(j)
+    flat, first = grid.reshape(-1), i.int().mul_(grid.shape[1]).add_(j.int())
     top = torch.lerp(flat.index_select(0, first), flat.index_select(0, first + 1), b)
     first += grid.shape[1]
     return torch.lerp(top, torch.lerp(flat.index_select(0, first), flat.index_select(0, first + 1), b), a)
