@@ -11,4 +11,5 @@ def _trainers_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trainer takes all cores that its own processes leave, and two test processes would wait for each other's."""
     from genworld.train import runtime
 
-    monkeypatch.setattr(runtime, "set_threads", lambda threads, _: torch.set_num_threads(threads or 1) or threads or 1)
+    take = runtime.set_threads
+    monkeypatch.setattr(runtime, "set_threads", lambda threads, processes: take(threads or 1, processes))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from genworld.config import encode
 from genworld.models.points import FeatureCloud, Lifter, ViewFeatures
 from genworld.ops.scene_codec import SceneCodec
+from genworld.ops.tensor_files import save_whole
 from genworld.types import Scene, Skipped
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,6 @@ _FORMAT = "genworld feature cloud 1"
 
 def save_cloud(path: Path, cloud: FeatureCloud, facts: Mapping[str, Any] | None = None) -> None:
     """Write a cloud, whole or not at all, with its codec and any `facts` about it as JSON in the file's metadata."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         "format": _FORMAT,
         "codec": cloud.codec.to_json(),
@@ -35,9 +33,7 @@ def save_cloud(path: Path, cloud: FeatureCloud, facts: Mapping[str, Any] | None 
         "skipped": json.dumps(cloud.skipped),
         "facts": json.dumps(dict(facts or {})),
     }
-    draft = path.with_suffix(f".{os.getpid()}.part")
-    save_file({name: getattr(cloud, name).contiguous().cpu() for name in _TENSORS}, draft, metadata)
-    draft.replace(path)
+    save_whole(path, {name: getattr(cloud, name) for name in _TENSORS}, metadata)
 
 
 def load_cloud(path: Path) -> tuple[FeatureCloud, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genworld.models.connector_parts import ObjectSteps
@@ -25,6 +25,7 @@ from genworld.models.scene_evidence import Evidence, EvidenceLosses, Spoken
 from genworld.models.scene_memory import SceneMemory
 from genworld.models.scene_pointing import boxes_told, pointed_at, with_objects
 from genworld.ops.precision import without_autocast
+from genworld.ops.ragged import padded
 from genworld.types import PointSet, Turn
 
 PLACEHOLDER = -1
@@ -120,8 +121,8 @@ class SceneLLM(nn.Module):
                     f"turn {turn.id} about scene {turn.scene} has {len(prompt) + len(answer)} tokens, more than the "
                     f"{self.llm.max_tokens} that the language model takes: shorten it, or raise `max_tokens`"
                 )
-        ids, keep = _pad(prompts, self._device, left=not self.llm.has_encoder)
-        answer_ids, answers_keep = _pad(answers, self._device, left=False, filling=self.llm.end)
+        ids, keep = padded(prompts, self._device, left=not self.llm.has_encoder)
+        answer_ids, answers_keep = padded(answers, self._device, left=False, filling=self.llm.end)
         scenes = self.see(turns)
         own = SceneTokens(scenes.tokens.x[scenes.views], scenes.tokens.keep[scenes.views])
         words = with_objects(self.llm.embed(ids.clamp(min=0)), own.x, self._pointed(turns, ids, scenes))
@@ -279,10 +280,9 @@ class SceneLLM(nn.Module):
             )
         known, objects = self._objects(inputs.scenes)
         queries = match_objects(objects, known, self.llm.table)
-        spoken = [
-            Spoken(turn, scene, len(self._prompt_ids(turn)) - start.length, self._answer_ids(turn))
-            for turn, scene in zip(turns, inputs.scenes.rows.tolist(), strict=True)
-        ]
+        lengths, scenes = (inputs.keep.sum(dim=1) - start.length).tolist(), inputs.scenes.rows.tolist()
+        answers = [ids[keep].tolist() for ids, keep in zip(inputs.answers, inputs.answers_keep, strict=True)]
+        spoken = [Spoken(*each) for each in zip(turns, scenes, lengths, answers, strict=True)]
         num = inputs.scenes.tokens.x.shape[1]
         evidence = Evidence.of(self.llm, spoken, queries, start.length - num, num)
         answered = self.llm.answer_looking(inputs, evidence.asked(inputs.prompt.device))
@@ -390,16 +390,3 @@ def splice(words: Float[Tensor, "B L D"], ids: Int[Tensor, "B L"], scenes: Scene
                 "exactly as many as the connector's num_tokens says"
             )
     return words.masked_scatter(places[..., None], scenes.x[scenes.keep].to(words))
-
-
-def _pad(
-    rows: Sequence[Sequence[int]], device: torch.device, *, left: bool, filling: int = 0
-) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
-    """Rows of numbers as a rectangle, and which of it are theirs."""
-    length = max(map(len, rows))
-    ids = torch.full((len(rows), length), filling)
-    keep = torch.zeros(len(rows), length, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        place = slice(length - len(row), None) if left else slice(0, len(row))
-        ids[number, place], keep[number, place] = torch.tensor(row, dtype=torch.long), True
-    return ids.to(device), keep.to(device)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -18,6 +17,7 @@ from genworld.models.connector_parts import ObjectSteps, SceneObjects, SceneToke
 from genworld.models.connectors import Connector
 from genworld.ops.precision import without_autocast
 from genworld.ops.recent import recent
+from genworld.ops.tensor_files import save_whole
 from genworld.types import PointSet
 
 _MOST = 1 << 16
@@ -74,10 +74,8 @@ class SceneMemory:
         path = self.folder / self._name / f"{key}.safetensors"
         if path.is_file():
             return _unpacked({name: x.to(scene.points.device) for name, x in load_file(path).items()})
-        seen, draft = self._see(scene), path.with_suffix(f".{os.getpid()}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: x.cpu().clone() for name, x in _packed(seen).items()}, draft)
-        draft.replace(path)
+        seen = self._see(scene)
+        save_whole(path, _packed(seen))
         return seen
 
     @torch.no_grad()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from genworld.config import encode
@@ -32,6 +30,7 @@ from genworld.models.points_field import FieldLifter, FieldLifterConfig
 from genworld.models.points_fusion import FusionLifter, FusionLifterConfig, RegionsConfig
 from genworld.ops.lifted import LiftedScene, covering_points
 from genworld.ops.scene_codec import SceneCodec
+from genworld.ops.tensor_files import save_whole
 from genworld.types import PointSet, Scene
 from genworld.types.scenes import left_out
 
@@ -242,7 +241,6 @@ def build_lifter(config: LifterConfig) -> Lifter:
 
 
 def _save(path: Path, lifted: LiftedScene) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = lifted.points
     tensors = {
         "features": kept.features.half(),
@@ -250,10 +248,8 @@ def _save(path: Path, lifted: LiftedScene) -> None:
         "colours": kept.colours.half(),
         "voxels": kept.voxels.to(torch.int32),
     }
-    draft = path.with_suffix(f".{os.getpid()}.part")
     metadata = {"format": _FORMAT, "codec": lifted.codec.to_json(), "name": lifted.name}
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, draft, metadata)
-    draft.replace(path)
+    save_whole(path, tensors, metadata)
 
 
 def _load(path: Path) -> LiftedScene:

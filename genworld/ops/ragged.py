@@ -1,4 +1,4 @@
-"""Ragged batches: tensors of different lengths laid end to end, and the lengths."""
+"""Ragged batches: tensors of different lengths laid end to end, or padded, and the lengths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
-from jaxtyping import Int, Int32, Shaped
+from jaxtyping import Bool, Int, Int32, Shaped
 from torch import Tensor
 
 
@@ -82,3 +82,16 @@ def unpack(x: Shaped[Tensor, "L ..."], segments: Segments) -> list[Shaped[Tensor
     if len(x) != segments.total:
         raise ValueError(f"segments hold {segments.total} tokens, but the pack has {len(x)} rows")
     return list(x.split(list(segments.lengths)))
+
+
+def padded(
+    rows: Sequence[Sequence[int]], device: torch.device, *, left: bool, filling: int = 0
+) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
+    """Rows of numbers as a rectangle, and which of it are theirs."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), filling)
+    keep = torch.zeros(len(rows), length, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        place = slice(length - len(row), None) if left else slice(0, len(row))
+        ids[number, place], keep[number, place] = torch.tensor(row, dtype=torch.long), True
+    return ids.to(device), keep.to(device)

@@ -1,18 +1,21 @@
-"""Files of `torch.save` and numpy that others wrote, read without running anything that they say."""
+"""Tensors in files: what others wrote is read without running anything that it says; ours are whole or not there."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy._core.multiarray import _reconstruct, scalar
+from safetensors.torch import save_file
+from torch import Tensor
 
 _SIGNATURE_LFS = b"version https://git-lfs"
 _OLD, _NEW = "numpy.core.multiarray", "numpy._core.multiarray"
@@ -32,6 +35,18 @@ def load_tensors(path: Path) -> Any:
             return _load(whole, path)
     _check_file(path)
     return _load(path, path)
+
+
+def save_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, and its folders, whole or not at all; processes may write the same at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.part")
+    # Parts of one tensor would share memory, which is refused.
+    kept = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    save_file(kept, draft, None if metadata is None else dict(metadata))
+    draft.replace(path)
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -127,14 +127,6 @@ def test_settings_that_cannot_be_honoured() -> None:
         ExamplesSettings(num_workers=-1)
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Noted(Numbers):
     """Remembers where it was read, and cannot read position 8."""
 
@@ -148,13 +140,21 @@ class Noted(Numbers):
         return super().read(index, position)
 
 
-@pytest.mark.usefixtures("_one_thread")
-def test_read_ahead_it_is_the_same_walk_and_fails_where_it_would() -> None:
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_read_ahead_by_one_thread_it_is_the_same_walk_and_fails_where_it_would(threads: int) -> None:
     source, settings = Noted(), ExamplesSettings(batch=4)
     steps = ExampleLoader(source, settings, 3).steps()
     read = [[(x.position, x.index) for pack in next(steps) for x in pack] for _ in range(2)]
-    assert read == walk(settings, 2)
+    order = ExampleLoader(Numbers(), settings, 3).order
+    assert read == [[(position, order[position]) for position in some] for some in (range(4), range(4, 8))]
     with pytest.raises(ValueError, match="8 is damaged"):
         next(steps)
-    assert threading.main_thread() not in source.threads
-    assert not source.threads[0].is_alive()
+    assert (threading.main_thread() in source.threads) == (threads > 1)
+    assert source.threads[0].is_alive() == (threads > 1)

@@ -8,6 +8,7 @@ meets top and bottom on its row only. So all of a floor is met in tables of colu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -191,15 +192,19 @@ class FloorViews:
             return found
         y, x, row = np.concatenate(pixels, axis=1)
         met = np.empty(len(row), dtype=np.float32)
-        kinds = self.stage.kind.numpy()[row]
-        for kind in np.unique(kinds):
-            some = np.flatnonzero(kinds == kind)
-            dims = Vec(*self.stage.dims[torch.from_numpy(row[some])].T)
-            met[some] = intersect(int(kind), *self._local(rays, y[some], x[some], row[some]), dims).numpy()
+        for kind, some, dims in self._kinds(row):
+            met[some] = intersect(kind, *self._local(rays, y[some], x[some], row[some]), dims).numpy()
         last = np.cumsum([mine.shape[1] for mine in pixels])[:-1]
         for (number, (x0, _, y0, _)), mine, near in zip(rectangles, pixels, np.split(met, last), strict=True):
             found[number][mine[0] - y0, mine[1] - x0] = near
         return found
+
+    def _kinds(self, row: np.ndarray) -> Iterator[tuple[int, np.ndarray, Vec]]:
+        """Each kind among the primitives of some pixels: the kind, which pixels, and the primitives' sizes."""
+        kinds = self.stage.kind.numpy()[row]
+        for kind in np.unique(kinds):
+            some = np.flatnonzero(kinds == kind)
+            yield int(kind), some, Vec(*self.stage.dims[torch.from_numpy(row[some])].T)
 
     def _local(
         self, rays: tuple[np.ndarray, np.ndarray], y: np.ndarray, x: np.ndarray, row: np.ndarray
@@ -236,14 +241,11 @@ class FloorViews:
         np.copyto(part, np.append(rows, [len(self.stage), len(self.stage) + 1]).take(part))
         plain = np.append(self._solids.plain, [True, True])
         y, x = divmod(np.flatnonzero(~plain.take(part)), width)
-        kinds = self.stage.kind.numpy()[part[y, x]]
-        for kind in np.unique(kinds):
-            some = kinds == kind
+        for kind, some, dims in self._kinds(part[y, x]):
             here, there, row = y[some], x[some], part[y[some], x[some]]
             origin, direction = self._local(rays, here, there, row)
             place = origin.along(direction, torch.from_numpy(depth[here, there]))
-            dims = Vec(*self.stage.dims[torch.from_numpy(row)].T)
-            local = torch.stack(normals(int(kind), place, dims)).numpy()
+            local = torch.stack(normals(kind, place, dims)).numpy()
             out[:, here, there] = np.einsum("pij,jp->ip", self.stage.rotation.numpy()[row], local)
         return out
 
