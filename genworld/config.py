@@ -11,6 +11,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -98,7 +99,7 @@ def _decode_dataclass(schema: type, value: Any, path: str) -> Any:
     for key in value:
         if key not in fields:
             _fail(_join(path, key), f"{schema.__name__} has no such field (it has {', '.join(fields)})", key, fields)
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     decoded = {key: decode(hints[key], item, _join(path, key)) for key, item in value.items()}
     missing = [name for name, field in fields.items() if name not in decoded and _required(field)]
     if missing:
@@ -166,9 +167,15 @@ def _decode_plain(schema: type, value: Any, path: str) -> Any:
     return value
 
 
+@cache
+def _hints(schema: type) -> dict[str, Any]:
+    """The types of its fields: resolving them takes longer than decoding."""
+    return typing.get_type_hints(schema)
+
+
 def _tags(member: Any) -> tuple[str, ...]:
     """The values of `kind` that name this member of a union."""
-    return get_args(typing.get_type_hints(member)["kind"])
+    return get_args(_hints(member)["kind"])
 
 
 def _required(field: dataclasses.Field) -> bool:

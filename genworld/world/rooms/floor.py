@@ -89,10 +89,9 @@ class Floor:
         """Exact boxes; the id is the thing's index."""
         found = []
         for index, thing in enumerate(self.things):
-            box = thing.box
-            upright = replace(thing, yaw=0.0, position=(0.0, 0.0, 0.0)).box
-            middle = thing.rotation @ upright.centre + thing.position
-            turned = torch.tensor([*middle, *upright.size, thing.yaw], dtype=torch.float32)
+            box, own = thing.box, thing.own_box
+            middle = thing.rotation @ own.centre + thing.position
+            turned = torch.tensor([*middle, *own.size, thing.yaw], dtype=torch.float32)
             found.append(
                 SceneBox(thing.kind, index, torch.tensor(box.lower).float(), torch.tensor(box.upper).float(), turned)
             )

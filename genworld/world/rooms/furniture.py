@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -111,7 +111,7 @@ class Thing:
         """Its primitives, in its own axes."""
         return KINDS[self.kind].parts(*self.extent)
 
-    @property
+    @cached_property
     def rotation(self) -> Float[np.ndarray, "3 3"]:
         """World from own axes."""
         c, s = math.cos(self.yaw), math.sin(self.yaw)
@@ -125,16 +125,31 @@ class Thing:
     @cached_property
     def box(self) -> Box:
         """The exact box along the world's axes around all its primitives."""
-        lows, highs = zip(*(_bounds(part, self) for part in self.parts), strict=True)
-        return Box(np.min(lows, axis=0), np.max(highs, axis=0))
+        return _around(self.parts, self.rotation, np.asarray(self.position))
+
+    @property
+    def own_box(self) -> Box:
+        """The same along its own axes, its position at the origin."""
+        return _own_box(self.kind, self.size)
 
 
-def _bounds(part: Part, thing: Thing) -> tuple[np.ndarray, np.ndarray]:
-    turn = thing.rotation @ AXES[part.axis]
-    centre = thing.rotation @ part.centre + thing.position
+@cache
+def _own_box(kind: str, size: Size) -> Box:
+    furniture = KINDS[kind]
+    return _around(furniture.parts(*furniture.extent(size)), np.eye(3), np.zeros(3))
+
+
+def _around(parts: Sequence[Part], rotation: np.ndarray, position: np.ndarray) -> Box:
+    lows, highs = zip(*(_bounds(part, rotation, position) for part in parts), strict=True)
+    return Box(np.min(lows, axis=0), np.max(highs, axis=0))
+
+
+def _bounds(part: Part, rotation: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    turn = rotation @ AXES[part.axis]
+    centre = rotation @ part.centre + position
     a, b, c = part.dims
     along = turn[:, 2]
-    round_ = np.sqrt(np.clip(1 - along * along, 0, None))  # how far a disc about the axis reaches along each axis
+    round_ = np.sqrt(np.maximum(1 - along * along, 0))  # how far a disc about the axis reaches along each axis
     if part.shape == "sphere":
         half = np.full(3, a)
     elif part.shape == "cube":
