@@ -12,8 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genworld.ops.geometry import project, unproject
+from genworld.ops.masks import true_rows
 from genworld.ops.scene_codec import SceneCodec
 from genworld.ops.voxels import (
+    UNIT,
     VoxelSums,
     cell_centres,
     cell_keys,
@@ -175,16 +177,13 @@ class Samples(NamedTuple):
 def sample_depth(view: View, config: SamplingConfig) -> Samples:
     """Unproject every `stride`-th pixel of a view that has a reading."""
     assert view.depth is not None
-    height, width = view.depth.shape
-    first = config.stride // 2
-    grid = torch.meshgrid(
-        torch.arange(min(first, height - 1), height, config.stride, device=view.depth.device),
-        torch.arange(min(first, width - 1), width, config.stride, device=view.depth.device),
-        indexing="ij",
-    )
-    depth = view.depth[grid].flatten().double()
-    keep = (depth >= config.near) & (depth <= config.far)
-    depth, pixels = depth[keep], torch.stack(grid, dim=-1).flatten(0, 1)[keep]
+    step = config.stride
+    starts = [min(step // 2, size - 1) for size in view.depth.shape]
+    depth = view.depth[starts[0] :: step, starts[1] :: step].flatten().double()
+    read = (torch.arange(a, b, step, device=depth.device) for a, b in zip(starts, view.depth.shape, strict=True))
+    pixels = torch.cartesian_prod(*read)
+    keep = true_rows((depth >= config.near) & (depth <= config.far))
+    depth, pixels = depth.index_select(0, keep), pixels.index_select(0, keep)
     centres = pixels.flip(-1).double() + 0.5
     pose, intrinsics = view.world_from_camera.double(), view.intrinsics.double()
     return Samples(unproject(centres[None], depth[None], pose[None], intrinsics)[0], depth, pixels)
@@ -277,8 +276,9 @@ class FeatureMap:
         offsets = samples.points - cell_centres(cells, self.config.voxel)
         colours = (view.pixels[:, samples.pixels[:, 0], samples.pixels[:, 1]].T.double() + 1) / 2
         moments = torch.cat([weights, weights * offsets, weights * colours], dim=1)
-        moments = segment_sum(moments[pairs.order], pairs.lengths)
+        moments = segment_sum(moments.index_select(0, pairs.order), pairs.lengths)
         first, rows, amounts = pairs.per_voxel.cumsum(0) - pairs.per_voxel, table.rows.float(), moments[:, 0].float()
+        amounts /= UNIT  # a power of two: the bits of the sums are the same
 
         def features(few: slice) -> Tensor:
             """A sum of rows of the table per voxel, in the order of the rows: its bits depend on this view alone."""
@@ -297,8 +297,8 @@ class FeatureMap:
         row, column = samples.pixels[:, 0] * rows // height, samples.pixels[:, 1] * columns // width
         nearest = first_in_cell(samples.depth, row * columns + column, rows * columns)
         table_row = table.index[row, column]
-        keep = (samples.depth <= nearest * (1 + self.config.occlusion)) & (table_row >= 0)
-        return Samples(*(each[keep] for each in samples)), table_row[keep]
+        keep = true_rows((samples.depth <= nearest * (1 + self.config.occlusion)) & (table_row >= 0))
+        return Samples(*(each.index_select(0, keep) for each in samples)), table_row.index_select(0, keep)
 
     def _sums_for(self, table: FeatureTable) -> VoxelSums:
         width = table.rows.shape[1]

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
 from genworld.world.primitives import KINDS
 from genworld.world.stage import Stage
 
@@ -66,7 +67,7 @@ def shade_bounds(stage: Stage, height: int, width: int) -> Bool[Tensor, "F N HW"
 def pixel_pairs(bounds: Bool[Tensor, "F N HW"]) -> Pairs:
     """The bounds as pairs, for one ray per pixel, counted through all frames."""
     _, objects, pixels = bounds.shape
-    flat = bounds.reshape(-1).nonzero()[:, 0]
+    flat = true_rows(bounds.reshape(-1))
     instance = flat // pixels
     return Pairs(flat - (instance - instance // objects) * pixels, instance)
 

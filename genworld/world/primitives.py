@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
+
 KINDS = ("sphere", "cube", "cylinder", "cone", "torus")
 """Index in this tuple is the `kind` of an instance; a wall is a cube with its own dims."""
 
@@ -131,7 +133,7 @@ def _torus(o: Vec, d: Vec, dims: Vec) -> Tensor:
     side, caps = _disc(o, unit, ring + tube), _slab(o.z, unit.z, tube)
     near, far = torch.maximum(side[0], caps[0]), torch.minimum(side[1], caps[1])
     out = torch.full_like(near, torch.inf)
-    inside = (near <= far).nonzero()[:, 0]
+    inside = true_rows(near <= far)
     o, unit, ring, tube = o.pick(inside), unit.pick(inside), ring[inside], tube[inside]
     t, far = near[inside], far[inside]
     for _ in range(_TORUS_STEPS):

@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
 from genworld.world.culling import NEARBY, Pairs, object_bounds, pixel_pairs, shade_bounds, subpixel_pairs
 from genworld.world.primitives import KINDS, Vec, intersect, normals
 from genworld.world.stage import Stage
@@ -93,7 +94,7 @@ def _picture(stage: Stage, height: int, width: int) -> Tensor:
     rays = _pixel_rays(stage, height, width)
     hits = _cast(stage, rays, pixel_pairs(bounds))
     colour = _shade(stage, rays, hits, pixel_pairs(shades))
-    edge = _edges(colour, hits.ids, height, width).reshape(-1).nonzero()[:, 0]
+    edge = true_rows(_edges(colour, hits.ids, height, width).reshape(-1))
     fine, samples = _subpixel_rays(stage, edge, height, width), len(_SUBPIXELS)
     hits = _cast(stage, fine, subpixel_pairs(bounds, edge, samples))
     finer = _shade(stage, fine, hits, subpixel_pairs(shades, edge, samples))
@@ -153,7 +154,7 @@ def _cast(stage: Stage, rays: _Rays, pairs: Pairs) -> _Hits:
         turned = flat.pick(chosen.ray).unrotated(rotation.index_select(1, chosen.instance))
         start, size = origin.pick(chosen.instance), Vec(*dims.index_select(1, chosen.instance))
         t = intersect(number, start, turned, size)
-        hit = (t < torch.inf).nonzero()[:, 0]
+        hit = true_rows(t < torch.inf)
         chosen, t, start, turned = chosen.where(hit), t[hit], start.pick(hit), turned.pick(hit)
         touched += torch.bincount(chosen.instance, minlength=len(kind))
         nearest = nearest.scatter_reduce(0, chosen.ray, t, "amin")
@@ -161,7 +162,7 @@ def _cast(stage: Stage, rays: _Rays, pairs: Pairs) -> _Hits:
     ids = torch.zeros_like(nearest, dtype=torch.int64)
     parts = []
     for chosen, t, local, size, number in found:
-        seen = (t == nearest[chosen.ray]).nonzero()[:, 0]
+        seen = true_rows(t == nearest[chosen.ray])
         chosen, local = chosen.where(seen), local.pick(seen)
         ids[chosen.ray] = chosen.instance % stage.kind.shape[1] + 1
         normal = normals(number, local, size.pick(seen)).rotated(rotation.index_select(1, chosen.instance))
@@ -182,9 +183,7 @@ def _tables(stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
 
 def _by_kind(pairs: Pairs, kind: Tensor) -> list[tuple[int, Pairs]]:
     kinds = kind.index_select(0, pairs.instance)
-    return [
-        (number, pairs.where((kinds == number).nonzero()[:, 0])) for number in kind.unique().tolist() if number >= 0
-    ]
+    return [(number, pairs.where(true_rows(kinds == number))) for number in kind.unique().tolist() if number >= 0]
 
 
 def _floor_depth(rays: _Rays) -> Tensor:
@@ -194,7 +193,7 @@ def _floor_depth(rays: _Rays) -> Tensor:
 
 def _shade(stage: Stage, rays: _Rays, hits: _Hits, shades: Pairs) -> Tensor:
     """Linear colours [3 A B] of rays [A B]; `shades` says which objects may take light from which."""
-    sky = (hits.depth == torch.inf).reshape(-1).nonzero()[:, 0]
+    sky = true_rows((hits.depth == torch.inf).reshape(-1))
     depth = hits.depth.clamp_max(1e3)
     point = Vec(*(o + depth * d for o, d in zip(rays.eye, rays.direction, strict=True)))
     normal = Vec(*(torch.full_like(depth, value) for value in (0.0, 0.0, 1.0)))
@@ -224,7 +223,7 @@ def _light(stage: Stage, point: Vec, normal: Vec, hits: _Hits, shades: Pairs) ->
     foreign = hits.ids.reshape(-1).index_select(0, shades.ray) != shades.instance % objects + 1
     # Sky hidden by a sphere of the object's size, cos(angle) (r / d)^2, brought to an end at `NEARBY`: the soft shade
     # where things stand.
-    near = ((distance2 < NEARBY**2 * radius2) & foreign).nonzero()[:, 0]
+    near = true_rows((distance2 < NEARBY**2 * radius2) & foreign)
     ray, d2, r2 = shades.ray[near], distance2[near], radius2[near]
     tilt = away.pick(near).dot(normal.pick(ray)) * torch.rsqrt(d2)
     hidden = ((r2 / d2 - 1 / NEARBY**2) * tilt).clamp(0, 0.75)
@@ -233,7 +232,7 @@ def _light(stage: Stage, point: Vec, normal: Vec, hits: _Hits, shades: Pairs) ->
     other = foreign | (stage.kind == KINDS.index("torus")).reshape(-1).index_select(0, shades.instance)
     crossed = (distance2 - ahead * ahead < radius2) & (ahead > -bound) & other
     lit = torch.ones_like(point.x)
-    lit[_shadowed(stage, shades.where(crossed.nonzero()[:, 0]), point, normal)] = 0
+    lit[_shadowed(stage, shades.where(true_rows(crossed)), point, normal)] = 0
     return lit.view(shape), 1 - covered.view(shape)
 
 

@@ -156,3 +156,15 @@ def test_nothing_to_choose_from():
 def test_the_nearest_of_each_cell():
     depth = torch.tensor([3.0, 1.0, 2.0, 5.0])
     assert first_in_cell(depth, torch.tensor([0, 2, 0, 1]), 4).tolist() == [2.0, 1.0, 2.0, 5.0]
+
+
+@pytest.mark.parametrize("largest", [5, 1 << 40, (1 << 63) - 1])
+@pytest.mark.parametrize("least", [0, -3])
+def test_group_keeps_the_order_of_equal_keys(largest, least):
+    few = torch.tensor([largest, least, 2, largest, 2, 0, least, 2])
+    keys = few.repeat(50)
+    groups = group(keys)
+    ordered, order = keys.sort(stable=True)
+    assert torch.equal(groups.order, order)
+    assert torch.equal(groups.keys.repeat_interleave(groups.lengths), ordered)
+    assert len(group(keys[:0]).keys) == 0

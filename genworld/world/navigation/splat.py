@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
 from genworld.world.navigation.camera import CameraConfig, world_from_camera
 from genworld.world.navigation.motion import Stance
 
@@ -53,13 +54,13 @@ class PointViews:
         depth = seen[2]
         x = seen[0] / depth * self.camera.focal + width / 2
         y = seen[1] / depth * self.camera.focal + height / 2
-        kept = ((depth > _NEAREST) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).nonzero()[:, 0]
+        kept = true_rows((depth > _NEAREST) & (x >= 0) & (x < width) & (y >= 0) & (y < height))
         x, y, depth = x[kept], y[kept], depth[kept]
         nearest = torch.full((height, width), torch.inf)
         which = torch.full((height, width), -1)
         for level in range(_LEVELS):
             if level:
-                close = (depth < self.camera.focal * self.spacing * 1.5 / 2 ** (level - 1)).nonzero()[:, 0]
+                close = true_rows(depth < self.camera.focal * self.spacing * 1.5 / 2 ** (level - 1))
                 x, y, depth, kept = x[close], y[close], depth[close], kept[close]
             coarse, index = _splat(x, y, depth, kept, self.camera.size, 2**level)
             better = coarse < nearest - (_BEHIND if level else 0)
@@ -78,7 +79,7 @@ def _splat(
     flat = (y / block).long() * columns + (x / block).long()
     nearest = torch.full((rows * columns,), torch.inf).scatter_reduce_(0, flat, depth, "amin")
     which = torch.full((rows * columns,), -1)
-    top = (depth == nearest[flat]).nonzero()[:, 0]
+    top = true_rows(depth == nearest[flat])
     which[flat[top]] = index[top]
 
     def whole(image: Tensor) -> Tensor:

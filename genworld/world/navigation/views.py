@@ -250,10 +250,7 @@ class FloorViews:
         return out
 
     def _shaded(self, pose: np.ndarray, surfaces: _Surfaces) -> UInt8[np.ndarray, "H W 3"]:
-        turn = pose[:3, :3]
-        direction = (
-            turn[:, 0, None, None] * self._u + turn[:, 1, None, None] * self._v[:, None] + turn[:, 2, None, None]
-        ).astype(np.float32)
+        direction = self._directions(pose[:3, :3])
         point = pose[:3, 3, None, None].astype(np.float32) + direction * surfaces.depth
         colour = shade(
             self.stage,
@@ -264,6 +261,16 @@ class FloorViews:
             _flat(surfaces.normal),
         )
         return _to_bytes(colour.clamp_(0, 1).sqrt_().view(3, *self.camera.size).numpy())
+
+    def _directions(self, turn: np.ndarray) -> Float[np.ndarray, "3 H W"]:
+        """Of all rays in world axes, with depth 1."""
+        across, down = turn[:, 0, None, None] * self._u, turn[:, 1, None, None] * self._v[:, None]
+        direction = np.empty((3, *self.camera.size), dtype=np.float32)
+        if turn[2, 2] == 0:  # level: the same in each column, rising in each row
+            direction[:2], direction[2] = across[:2] + turn[:2, 2, None, None], down[2]
+        else:
+            direction[:] = across + down + turn[:, 2, None, None]
+        return direction
 
 
 def _inside(table: _Table, number: int, rectangle: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +285,7 @@ def _flat(x: Float[np.ndarray, "3 H W"]) -> Vec:
 
 
 def _to_bytes(x: Float[np.ndarray, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    return np.ascontiguousarray(np.moveaxis(x * 255 + 0.5, 0, -1)).astype(np.uint8)
+    return np.stack(list((x * 255 + 0.5).astype(np.uint8)), axis=-1)
 
 
 def _solids(stage: RoomStage) -> _Solids:

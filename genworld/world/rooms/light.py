@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
 from genworld.world.primitives import Vec
 from genworld.world.rooms.stage import CELL, MARGIN, RoomStage
 
@@ -36,27 +36,23 @@ def shade(stage: RoomStage, point: Vec, direction: Vec, depth: Tensor, part: Ten
     near_floor = torch.exp(point.z.clamp_min(0) * (-1 / _SHADE_HEIGHT))
     open_ = 1 - _SHADED * _smooth(stage.shade, point.x, point.y) * near_floor
     light = (_AMBIENT + _UPWARD * normal.z + _LAMP * facing) * open_
-    on_floor = _rows(part == len(stage))
+    on_floor = true_rows(part == len(stage))
     # One table for all: of walls and floors, each room has its own row, after those of all parts.
     row = torch.where(part < stage.num_walls, room + len(stage.albedo), part)
-    row.index_copy_(0, on_floor, room[on_floor] + (len(stage.albedo) + len(stage.walls)))
+    below = room.index_select(0, on_floor)
+    row.index_copy_(0, on_floor, below + (len(stage.albedo) + len(stage.walls)))
     colour = torch.cat([stage.albedo, stage.walls, stage.floors]).T.contiguous().index_select(1, row)
-    light.index_copy_(
-        0, on_floor, light[on_floor] * _pattern(stage, point.pick(on_floor), room[on_floor], depth[on_floor])
-    )
-    grain = _rows(stage.wooden.index_select(0, part))
-    light.index_copy_(0, grain, light[grain] * _wood(stage, point.pick(grain), part[grain], depth[grain]))
+    pattern = _pattern(stage, point.pick(on_floor), below, depth.index_select(0, on_floor))
+    light.index_copy_(0, on_floor, light.index_select(0, on_floor) * pattern)
+    grain = true_rows(stage.wooden.index_select(0, part))
+    wood = _wood(stage, point.pick(grain), part.index_select(0, grain), depth.index_select(0, grain))
+    light.index_copy_(0, grain, light.index_select(0, grain) * wood)
     colour *= light
-    shiny = _rows(stage.gloss.index_select(0, part))
+    shiny = true_rows(stage.gloss.index_select(0, part))
     half = Vec(*(a - b for a, b in zip(way.pick(shiny), direction.pick(shiny).unit(), strict=True))).unit()
-    glint = normal.pick(shiny).dot(half).clamp_min(0).pow(36) * (0.38 * falloff[shiny])
-    colour.index_copy_(1, shiny, colour[:, shiny] + glint)
+    glint = normal.pick(shiny).dot(half).clamp_min(0).pow(36) * (0.38 * falloff.index_select(0, shiny))
+    colour.index_copy_(1, shiny, colour.index_select(1, shiny) + glint)
     return colour
-
-
-def _rows(mask: Tensor) -> Tensor:
-    """Numbers of the true ones: of `nonzero`, which takes ten times as long on a CPU as numpy's."""
-    return torch.from_numpy(np.flatnonzero(mask.numpy() != 0)) if mask.device.type == "cpu" else mask.nonzero()[:, 0]
 
 
 def _cells(grid: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
 from genworld.world.primitives import KINDS, Vec, intersect, normals
 from genworld.world.rooms.light import shade
 from genworld.world.rooms.plan import CEILING
@@ -136,11 +137,11 @@ class _Camera:
         hits, rays, pairs = self._whole()
         colour = self._colour(rays, hits)
         edge = _edges(colour.view(3, views, height, width), self.stage.owner[hits.part].view(views, height, width))
-        chosen = edge.reshape(-1).nonzero()[:, 0]
+        chosen = true_rows(edge.reshape(-1))
         place = torch.full_like(hits.part, -1)
         place[chosen] = torch.arange(len(chosen), device=chosen.device)
         at = place[pairs.ray]
-        kept = (at >= 0).nonzero()[:, 0]
+        kept = true_rows(at >= 0)
         samples = len(_SUBPIXELS)
         offset = torch.tensor(_SUBPIXELS, device=chosen.device)
         fine = self._rays(chosen.repeat(samples), offset.repeat_interleave(len(chosen), 0))
@@ -157,11 +158,11 @@ class _Camera:
         rays = self._rays(torch.arange(views * height * width, device=self.poses.device), None)
         start = self._planes(rays)
         primitive = torch.arange(len(self.stage), device=rays.u.device).repeat(views)
-        walls = self._pairs((primitive < self.stage.num_walls).nonzero()[:, 0])
+        walls = self._pairs(true_rows(primitive < self.stage.num_walls))
         first = self._nearest(rays, start, [walls])
-        others = self._pairs((primitive >= self.stage.num_walls).nonzero()[:, 0])
+        others = self._pairs(true_rows(primitive >= self.stage.num_walls))
         open_ = self.seen.near.index_select(0, others.instance) < first.depth.index_select(0, others.ray)
-        others = others.where(open_.nonzero()[:, 0])
+        others = others.where(true_rows(open_))
         both = _Pairs(*(torch.cat(pair) for pair in zip(walls, others, strict=True)))
         return self._nearest(rays, first, [others]), rays, both
 
@@ -196,7 +197,7 @@ class _Camera:
         x0, x1, y0, y1 = self.seen.rectangle.index_select(1, instance)
         columns, rows = (x1 - x0).clamp_min(0), (y1 - y0).clamp_min(0)
         count = columns * rows
-        kept = (count > 0).nonzero()[:, 0]
+        kept = true_rows(count > 0)
         instance, count, columns, x0, y0 = (each[kept] for each in (instance, count, columns, x0, y0))
         first = instance // len(self.stage) * (height * width) + y0 * width + x0
         which = torch.repeat_interleave(count)
@@ -214,16 +215,16 @@ class _Camera:
         for pairs in tried:
             kinds = self.stage.kind.index_select(0, pairs.instance % len(self.stage))
             for number in range(len(KINDS)):
-                chosen = pairs.where((kinds == number).nonzero()[:, 0])
+                chosen = pairs.where(true_rows(kinds == number))
                 if not len(chosen.ray):
                     continue
                 t, local = self._meet(number, rays, chosen)
-                hit = (t < nearest.index_select(0, chosen.ray)).nonzero()[:, 0]
+                hit = true_rows(t < nearest.index_select(0, chosen.ray))
                 chosen, t, local = chosen.where(hit), t[hit], local.pick(hit)
                 nearest = nearest.scatter_reduce(0, chosen.ray, t, "amin")
                 found.append((chosen, t, local, number))
         for chosen, t, local, number in found:
-            top = (t == nearest.index_select(0, chosen.ray)).nonzero()[:, 0]
+            top = true_rows(t == nearest.index_select(0, chosen.ray))
             chosen = chosen.where(top)
             primitive = chosen.instance % len(self.stage)
             dims, rotation = self.dims.pick(primitive), self.rotation.index_select(1, primitive)

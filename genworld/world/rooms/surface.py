@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genworld.ops.masks import true_rows
 from genworld.ops.random import generator
 from genworld.world.primitives import KINDS
 from genworld.world.rooms.plan import CEILING, FloorPlan
@@ -41,7 +42,7 @@ def sample_surfaces(
         [x0 + (x1 - x0) * u[on_floor, 0], y0 + (y1 - y0) * u[on_floor, 1], torch.zeros(int(on_floor.sum()))], dim=-1
     )
     for number, name in enumerate(KINDS):
-        rows = ((which < len(stage)) & (stage.kind[which.clamp_max(len(stage) - 1)] == number)).nonzero()[:, 0]
+        rows = true_rows((which < len(stage)) & (stage.kind[which.clamp_max(len(stage) - 1)] == number))
         part = which[rows]
         local = _DRAW[name](u[rows], stage.dims[part])
         points[rows] = torch.einsum("pij,pj->pi", stage.rotation[part], local) + stage.centre[part]
