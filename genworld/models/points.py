@@ -281,7 +281,7 @@ class FeatureMap:
         amounts /= UNIT  # a power of two: the bits of the sums are the same
 
         def features(few: slice) -> Tensor:
-            """A sum of rows of the table per voxel, in the order of the rows: its bits depend on this view alone."""
+            """Rows of the table summed per voxel, over `UNIT`, in their order: the bits depend on this view alone."""
             begin = first[few]
             mine = slice(int(begin[0]), int(begin[-1] + pairs.per_voxel[few][-1]))
             return F.embedding_bag(
