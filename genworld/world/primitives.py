@@ -136,8 +136,13 @@ def _torus(o: Vec, d: Vec, dims: Vec) -> Tensor:
     inside = true_rows(near <= far)
     o, unit, ring, tube = o.pick(inside), unit.pick(inside), ring[inside], tube[inside]
     t, far = near[inside], far[inside]
-    for _ in range(_TORUS_STEPS):
-        t = t + _torus_distance(o.along(unit, t), ring, tube)
+    start, way = torch.stack(o), torch.stack(unit)
+    squares, gap = torch.empty_like(start), torch.empty_like(t)
+    x2, y2, z2 = squares
+    for _ in range(_TORUS_STEPS):  # t += _torus_distance(o.along(unit, t)), in place: most of the time is in the calls
+        torch.addcmul(start, t, way, out=squares).square_()
+        torch.add(x2, y2, out=gap).sqrt_().sub_(ring).square_().add_(z2).sqrt_().sub_(tube)
+        t += gap
     point = o.along(unit, t)
     left = _torus_distance(point, ring, tube)
     facing = _torus_normal(point, Vec(ring, tube, tube)).dot(unit).clamp_max(-0.05)

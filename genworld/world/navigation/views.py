@@ -8,7 +8,6 @@ meets top and bottom on its row only. So all of a floor is met in tables of colu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +17,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from genworld.world.navigation.camera import NEAR, CameraConfig, world_from_camera
 from genworld.world.navigation.motion import Stance
-from genworld.world.primitives import KINDS, Vec, intersect, normals
+from genworld.world.navigation.round import Piece, Rays, RoundThings, Window
+from genworld.world.primitives import KINDS, Vec
 from genworld.world.rooms.light import shade
 from genworld.world.rooms.plan import CEILING
 from genworld.world.rooms.render import render, trace
@@ -84,6 +84,7 @@ class FloorViews:
     def __init__(self, stage: RoomStage, camera: CameraConfig | None = None, smooth: bool = False) -> None:
         self.stage, self.camera, self.smooth = stage, camera or CameraConfig(), smooth
         self._solids = _solids(stage)
+        self._round = RoundThings(stage)
         self._u, self._v = self.camera.rays()
         self._pinhole = torch.from_numpy(self.camera.intrinsics).float()
 
@@ -104,12 +105,15 @@ class FloorViews:
         eye = np.array([stance.x, stance.y, self.camera.height])
         ahead = np.array([np.cos(stance.heading), np.sin(stance.heading)])
         direction = ahead[:, None] + np.stack([ahead[1], -ahead[0]])[:, None] * self._u  # level part, [2 W]
+        rays = Rays(eye, direction, -self._v)
         rows = np.nonzero(_before(self._solids, eye[:2], ahead, self._u[-1]))[0]
         solids = self._solids.pick(rows)
-        table = _table(solids, eye, direction, -self._v)
+        table = _table(solids, rays)
         depth, part = self._building(solids, table, eye[2])
-        self._things(solids, rows, table, (eye, direction), depth, part)
-        return _Surfaces(depth, part, self._normals(rows, table, (eye, direction), depth, part))
+        pieces = self._things(solids, rows, table, rays, depth, part)
+        normal = self._normals(table, part)
+        self._round.turn(normal, pieces, rays, depth)
+        return _Surfaces(depth, np.append(rows, [len(self.stage), len(self.stage) + 1]).take(part), normal)
 
     def _building(self, solids: _Solids, table: _Table, height: float) -> tuple[np.ndarray, np.ndarray]:
         """Floor, ceiling and walls; `part` counts the rows of the table, then floor and ceiling."""
@@ -132,29 +136,29 @@ class FloorViews:
         solids: _Solids,
         rows: np.ndarray,
         table: _Table,
-        rays: tuple[np.ndarray, np.ndarray],
+        rays: Rays,
         depth: np.ndarray,
         part: np.ndarray,
-    ) -> None:
-        """Everything that does not reach from floor to ceiling, into `depth` and `part`."""
-        rectangles = self._rectangles(solids, table, rays[0][2], depth)
-        found = self._round(solids, rows, table, rays, [x for x in rectangles if not solids.plain[x[0]]], depth)
-        for number, (x0, x1, y0, y1) in rectangles:
-            there, near = depth[y0:y1, x0:x1], found.get(number)
+    ) -> list[Piece]:
+        """Everything that does not reach from floor to ceiling, into `depth` and `part`; returns the round ones."""
+        windows = self._windows(solids, table, rays.eye[2], depth)
+        round_ = [number for number in windows if not solids.plain[number]]
+        found = self._round.depths([_piece(table, n, int(rows[n]), windows[n], depth) for n in round_], rays)
+        for number, window in windows.items():
+            there, near = depth[window], found.get(int(rows[number]))
             if near is None:
-                near, far = _inside(table, number, (x0, x1, y0, y1))
+                near, far = _inside(table, number, window)
                 hit = near <= far
                 hit &= near < there
                 hit &= near > 0
             else:
                 hit = near < there
             np.copyto(there, near, where=hit)
-            np.copyto(part[y0:y1, x0:x1], number, where=hit)
+            np.copyto(part[window], number, where=hit)
+        return [Piece(int(rows[n]), windows[n], part[windows[n]] == n) for n in round_]
 
-    def _rectangles(
-        self, solids: _Solids, table: _Table, height: float, depth: np.ndarray
-    ) -> list[tuple[int, tuple[int, int, int, int]]]:
-        """First and last column and row that may show each thing that no wall hides."""
+    def _windows(self, solids: _Solids, table: _Table, height: float, depth: np.ndarray) -> dict[int, Window]:
+        """What may show each thing that no wall hides, by row of the table."""
         met = (table.near <= table.far) & (table.far > NEAR)
         shown = met & (table.near < depth.max(0))
         kept = np.nonzero(shown.any(1) & ~solids.full)[0]
@@ -169,64 +173,12 @@ class FloorViews:
         size = len(self._v)
         y0 = np.ceil(low * self.camera.focal + size / 2 - 0.5).clip(0, size).astype(int)
         y1 = np.floor(high * self.camera.focal + size / 2 - 0.5).clip(-1, size - 1).astype(int) + 1
-        bounds = np.stack([x0, x1, y0, y1], axis=1)
-        return [(int(k), tuple(b)) for k, b in zip(kept, bounds.tolist(), strict=True) if b[2] < b[3]]
+        bounds = np.stack([kept, y0, y1, x0, x1], axis=1).tolist()
+        return {k: (slice(*b[:2]), slice(*b[2:])) for k, *b in bounds if b[0] < b[1]}
 
-    def _round(
-        self,
-        solids: _Solids,
-        rows: np.ndarray,
-        table: _Table,
-        rays: tuple[np.ndarray, np.ndarray],
-        rectangles: list[tuple[int, tuple[int, int, int, int]]],
-        depth: np.ndarray,
-    ) -> dict[int, np.ndarray]:
-        """Depths of what is neither a box nor an upright cylinder: within their rectangles, infinite where missed."""
-        found, pixels = dict[int, np.ndarray](), list[np.ndarray]()
-        for number, (x0, x1, y0, y1) in rectangles:
-            near, far = _inside(table, number, (x0, x1, y0, y1))
-            y, x = np.nonzero((near <= far) & (near < depth[y0:y1, x0:x1]) & (far > 0))
-            pixels.append(np.stack([y + y0, x + x0, np.full(len(y), rows[number])]))
-            found[number] = np.full(near.shape, np.inf, dtype=np.float32)
-        if not found:
-            return found
-        y, x, row = np.concatenate(pixels, axis=1)
-        met = np.empty(len(row), dtype=np.float32)
-        for kind, some, dims in self._kinds(row):
-            met[some] = intersect(kind, *self._local(rays, y[some], x[some], row[some]), dims).numpy()
-        last = np.cumsum([mine.shape[1] for mine in pixels])[:-1]
-        for (number, (x0, _, y0, _)), mine, near in zip(rectangles, pixels, np.split(met, last), strict=True):
-            found[number][mine[0] - y0, mine[1] - x0] = near
-        return found
-
-    def _kinds(self, row: np.ndarray) -> Iterator[tuple[int, np.ndarray, Vec]]:
-        """Each kind among the primitives of some pixels: the kind, which pixels, and the primitives' sizes."""
-        kinds = self.stage.kind.numpy()[row]
-        for kind in np.unique(kinds):
-            some = np.flatnonzero(kinds == kind)
-            yield int(kind), some, Vec(*self.stage.dims[torch.from_numpy(row[some])].T)
-
-    def _local(
-        self, rays: tuple[np.ndarray, np.ndarray], y: np.ndarray, x: np.ndarray, row: np.ndarray
-    ) -> tuple[Vec, Vec]:
-        """Eye and directions of pixels in the own axes of primitives."""
-        eye, level = rays
-        rotation = self.stage.rotation.numpy()[row]
-        offset = np.einsum("pij,pi->jp", rotation, eye - self.stage.centre.numpy()[row])
-        direction = np.stack([level[0, x], level[1, x], -self._v[y]], axis=1)
-        turned = np.einsum("pij,pi->jp", rotation, direction)
-        return Vec(*torch.from_numpy(offset).float()), Vec(*torch.from_numpy(turned).float())
-
-    def _normals(
-        self,
-        rows: np.ndarray,
-        table: _Table,
-        rays: tuple[np.ndarray, np.ndarray],
-        depth: np.ndarray,
-        part: np.ndarray,
-    ) -> np.ndarray:
-        """Normals of all pixels; turns `part` from rows of the table into rows of the stage."""
-        count, (height, width) = len(rows), part.shape
+    def _normals(self, table: _Table, part: np.ndarray) -> np.ndarray:
+        """Normals of all pixels, as if all things were boxes and upright cylinders."""
+        count, (height, width) = len(table.near), part.shape
         first = np.minimum(part, count - 1)
         column, across = first * width, first * height
         column += np.arange(width)
@@ -238,15 +190,6 @@ class FloorViews:
         for axis in (0, 1):
             np.multiply(table.normal[axis].take(column), side, out=out[axis])
         np.multiply(flat, np.sign(self._v).astype(np.float32)[:, None], out=out[2])
-        np.copyto(part, np.append(rows, [len(self.stage), len(self.stage) + 1]).take(part))
-        plain = np.append(self._solids.plain, [True, True])
-        y, x = divmod(np.flatnonzero(~plain.take(part)), width)
-        for kind, some, dims in self._kinds(part[y, x]):
-            here, there, row = y[some], x[some], part[y[some], x[some]]
-            origin, direction = self._local(rays, here, there, row)
-            place = origin.along(direction, torch.from_numpy(depth[here, there]))
-            local = torch.stack(normals(kind, place, dims)).numpy()
-            out[:, here, there] = np.einsum("pij,jp->ip", self.stage.rotation.numpy()[row], local)
         return out
 
     def _shaded(self, pose: np.ndarray, surfaces: _Surfaces) -> UInt8[np.ndarray, "H W 3"]:
@@ -273,11 +216,17 @@ class FloorViews:
         return direction
 
 
-def _inside(table: _Table, number: int, rectangle: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Depths at which the rays of a rectangle of pixels enter and leave a solid's bounds; it is missed if reversed."""
-    x0, x1, y0, y1 = rectangle
-    near = np.maximum(table.near[number, x0:x1], table.top[number, y0:y1, None])
-    return near, np.minimum(table.far[number, x0:x1], table.bottom[number, y0:y1, None])
+def _inside(table: _Table, number: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Depths at which the rays of a window enter and leave a solid's bounds; it is missed if reversed."""
+    y, x = window
+    near = np.maximum(table.near[number, x], table.top[number, y, None])
+    return near, np.minimum(table.far[number, x], table.bottom[number, y, None])
+
+
+def _piece(table: _Table, number: int, row: int, window: Window, depth: np.ndarray) -> Piece:
+    """Where a thing may be met, nearer than `depth`."""
+    near, far = _inside(table, number, window)
+    return Piece(row, window, (near <= far) & (near < depth[window]) & (far > 0))
 
 
 def _flat(x: Float[np.ndarray, "3 H W"]) -> Vec:
@@ -331,23 +280,16 @@ def _before(solids: _Solids, eye: np.ndarray, ahead: np.ndarray, edge: float) ->
     return (depth > -radius) & (aside - edge * depth < radius * np.hypot(1, edge))
 
 
-def _table(solids: _Solids, eye: np.ndarray, direction: np.ndarray, fall: np.ndarray) -> _Table:
-    """Depths at which rays enter and leave solids.
-
-    Args:
-        solids: N of them.
-        eye: of the camera, metres.
-        direction: level part of the rays by column, [2 W].
-        fall: upright part of the rays by row, [H].
-    """
-    offset = eye - solids.centre
+def _table(solids: _Solids, rays: Rays) -> _Table:
+    """Depths at which rays enter and leave solids."""
+    offset, direction = rays.eye - solids.centre, rays.level
     near, far = (np.empty((len(offset), direction.shape[1])) for _ in range(2))
     normal = np.empty((2, len(offset), direction.shape[1]), dtype=np.float32)
     for outline, meet in ((_BOX, _meet_boxes), (_DISC, _meet_discs)):
         rows = np.nonzero(solids.outline == outline)[0]
         if len(rows):
             near[rows], far[rows], normal[:, rows] = meet(solids.pick(rows), offset[rows, :2], direction)
-    top, bottom = _slab(offset[:, 2, None], fall, solids.rise[:, None])
+    top, bottom = _slab(offset[:, 2, None], rays.rise, solids.rise[:, None])
     return _Table(*(each.astype(np.float32) for each in (near, far, normal, top, bottom)))
 
 
@@ -362,8 +304,9 @@ def _meet_boxes(solids: _Solids, offset: np.ndarray, direction: np.ndarray) -> t
     along = np.einsum("nij,jw->inw", solids.axes, direction)
     (near, far), (near2, far2) = (_slab(own[:, i, None], along[i], solids.half[:, i, None]) for i in (0, 1))
     first = near > near2
-    axis = np.where(first, *(solids.axes[:, i].T[:, :, None] for i in (0, 1)))
-    return np.maximum(near, near2), np.minimum(far, far2), -axis * np.sign(np.where(first, *along))
+    axis = np.where(first, *(-solids.axes[:, i].T[:, :, None].astype(np.float32) for i in (0, 1)))
+    axis *= np.sign(np.where(first, *along))
+    return np.maximum(near, near2), np.minimum(far, far2), axis
 
 
 def _meet_discs(solids: _Solids, offset: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, ...]:
