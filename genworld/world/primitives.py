@@ -137,24 +137,21 @@ def _torus(o: Vec, d: Vec, dims: Vec) -> Tensor:
     o, unit, ring, tube = o.pick(inside), unit.pick(inside), ring[inside], tube[inside]
     t, far = near[inside], far[inside]
     start, way = torch.stack(o), torch.stack(unit)
-    squares, gap = torch.empty_like(start), torch.empty_like(t)
-    x2, y2, z2 = squares
-    for _ in range(_TORUS_STEPS):  # t += _torus_distance(o.along(unit, t)), in place: most of the time is in the calls
-        torch.addcmul(start, t, way, out=squares).square_()
-        torch.add(x2, y2, out=gap).sqrt_().sub_(ring).square_().add_(z2).sqrt_().sub_(tube)
-        t += gap
-    point = o.along(unit, t)
+    for _ in range(_TORUS_STEPS):
+        t += _torus_distance(torch.addcmul(start, t, way), ring, tube)
+    point = torch.addcmul(start, t, way)
     left = _torus_distance(point, ring, tube)
-    facing = _torus_normal(point, Vec(ring, tube, tube)).dot(unit).clamp_max(-0.05)
+    facing = _torus_normal(Vec(*point), Vec(ring, tube, tube)).dot(unit).clamp_max(-0.05)
     # What still hovers just above the surface is a grazing ray; a thousandth of the tube is far below a pixel.
     hit = (left < 1e-3 * tube) & (t <= far + 1e-3)
     out[inside] = torch.where(hit, t - left / facing, torch.inf)
     return out / length
 
 
-def _torus_distance(p: Vec, ring: Tensor, tube: Tensor) -> Tensor:
-    around = torch.sqrt(p.x * p.x + p.y * p.y) - ring
-    return torch.sqrt(around * around + p.z * p.z) - tube
+def _torus_distance(point: Tensor, ring: Tensor, tube: Tensor) -> Tensor:
+    """Of points [3 P]; in few calls, as rooms show tori of a few pixels, dozens of times each."""
+    x2, y2, z2 = point.square()
+    return (x2 + y2).sqrt_().sub_(ring).square_().add_(z2).sqrt_().sub_(tube)
 
 
 def _sphere_normal(p: Vec, dims: Vec) -> Vec:

@@ -22,7 +22,7 @@ Window = tuple[slice, slice]
 class Rays(NamedTuple):
     """Those of a level camera, with depth 1: the eye, their level part by column and their upright part by row."""
 
-    eye: Float[np.ndarray, 3]
+    eye: Float[np.ndarray, " 3"]
     level: Float[np.ndarray, "2 W"]
     rise: Float[np.ndarray, " H"]
 

@@ -141,11 +141,11 @@ class FloorViews:
         part: np.ndarray,
     ) -> list[Piece]:
         """Everything that does not reach from floor to ceiling, into `depth` and `part`; returns the round ones."""
-        windows = self._windows(solids, table, rays.eye[2], depth)
+        windows, row = self._windows(solids, table, rays.eye[2], depth), rows.tolist()
         round_ = [number for number in windows if not solids.plain[number]]
-        found = self._round.depths([_piece(table, n, int(rows[n]), windows[n], depth) for n in round_], rays)
+        found = self._round.depths([_piece(table, n, row[n], windows[n], depth) for n in round_], rays)
         for number, window in windows.items():
-            there, near = depth[window], found.get(int(rows[number]))
+            there, near = depth[window], found.get(row[number])
             if near is None:
                 near, far = _inside(table, number, window)
                 hit = near <= far
@@ -155,7 +155,7 @@ class FloorViews:
                 hit = near < there
             np.copyto(there, near, where=hit)
             np.copyto(part[window], number, where=hit)
-        return [Piece(int(rows[n]), windows[n], part[windows[n]] == n) for n in round_]
+        return [Piece(row[n], windows[n], part[windows[n]] == n) for n in round_]
 
     def _windows(self, solids: _Solids, table: _Table, height: float, depth: np.ndarray) -> dict[int, Window]:
         """What may show each thing that no wall hides, by row of the table."""
